@@ -1,0 +1,77 @@
+# Drover: every chore is a target. `make demo` and `make test` set everything up on a bare Debian 12 machine.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := .make
+RUST   := $(shell find engine lab -name target -prune -o \( -name '*.rs' -o -name Cargo.toml -o -name Cargo.lock \) -print)
+LAB_BIN := src/drover/lab/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# All that the lab and the tests write stays in the checkout.
+export DROVER_LAB ?= $(CURDIR)/.lab
+export DROVER_DATA ?= $(CURDIR)/.lab/data
+
+.PHONY: help setup build wheel demo test test-rust test-python soak lint fmt bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: $(STAMP)/packages $(STAMP)/venv ## Install what is missing: Debian packages, Rust, the Python environment
+
+$(STAMP)/packages: bin/packages
+	@mkdir -p $(STAMP)
+	bin/packages
+	@touch $@
+
+$(STAMP)/venv: requirements.lock $(STAMP)/packages
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+build: $(STAMP)/engine $(STAMP)/lab ## Build the engine and the lab's programs, and install Drover into .venv
+
+$(STAMP)/engine: $(RUST) pyproject.toml $(STAMP)/venv $(STAMP)/lab
+	CARGO_TARGET_DIR=$(CURDIR)/engine/target $(BIN)/maturin develop --release --quiet
+	@touch $@
+
+$(STAMP)/lab: $(filter lab/%,$(RUST)) $(STAMP)/packages
+	cd lab && cargo build --release --locked --quiet
+	@mkdir -p $(LAB_BIN)
+	install -m 0755 lab/target/x86_64-unknown-linux-gnu/release/drover-witness lab/target/x86_64-unknown-linux-gnu/release/drover-lab-link $(LAB_BIN)/
+	@touch $@
+
+wheel: $(STAMP)/lab $(STAMP)/venv ## Build the wheel: Python package, engine, the lab's programs
+	$(BIN)/maturin build --release --out dist
+
+demo: build ## Move a running VM between two sites on this machine, and prove that nothing was lost
+	bin/demo
+
+test: build test-rust test-python ## Run all tests
+
+test-rust:
+	cd engine && cargo test --locked --quiet
+	cd lab && cargo test --locked --quiet
+
+test-python:
+	$(BIN)/pytest
+
+lint: build ## ruff, mypy --strict, rustfmt, clippy
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	cd engine && cargo fmt --check && cargo clippy --locked --all-targets --quiet -- -D warnings
+	cd lab && cargo fmt --check && cargo clippy --locked --all-targets --quiet -- -D warnings
+
+fmt: $(STAMP)/venv ## Format the sources
+	$(BIN)/ruff format src tests bench
+	$(BIN)/ruff check --fix-only --quiet src tests bench
+	cd engine && cargo fmt
+	cd lab && cargo fmt
+
+bench: build ## Measure against nbdcopy, qemu-img and QEMU mirror; rewrites bench/RESULTS.md
+	$(BIN)/python -m bench
+
+clean: ## Take the lab down and remove everything that was built
+	-[ -x $(BIN)/drover ] && $(BIN)/drover lab reset --yes
+	rm -rf $(STAMP) $(VENV) dist engine/target lab/target $(LAB_BIN) .lab

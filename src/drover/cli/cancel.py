@@ -1,0 +1,32 @@
+"""`drover cancel`: ends a migration and leaves the source as it was."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from drover.cli import options
+from drover.cli.output import print_json
+from drover.errors import InputError
+from drover.replicator.finish import cancel as cancel_run
+from drover.replicator.run import Run
+from drover.store import MigrationStore
+
+
+def cancel(
+    migration_id: Annotated[str, typer.Argument(metavar="ID", help="The migration, as `drover status` lists it.")],
+    json: options.Json = False,
+) -> None:
+    """End a migration: the VM runs on at the source with nothing of Drover's in it; its copies are deleted."""
+    store = MigrationStore()
+    migration = store.get(migration_id)
+    if migration.state.ended:
+        raise InputError(f"migration {migration.id} is {migration.state} already", remedy="there is nothing to cancel")
+    with store.running(migration), Run(store, migration, lambda _: None) as run:
+        cancel_run(run)
+    if json:
+        print_json({"event": "cancelled", "migration": migration.id, "vm": migration.spec.vm})
+    else:
+        Console().print(
+            f"{migration.id} is cancelled: {migration.spec.vm} is as it was at the source, its copies are deleted."
+        )

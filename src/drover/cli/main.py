@@ -1,0 +1,60 @@
+"""`drover`: the verbs, and how an error becomes one line and an exit code."""
+
+import json
+import sys
+
+import typer
+from rich.console import Console
+
+from drover import __version__
+from drover.cli import cancel, check, clean, migrate, resume, status
+from drover.errors import DroverError
+from drover.lab.command import app as lab
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Moves running virtual machines to another site while their applications keep working.",
+)
+app.command("check")(check.check)
+app.command("migrate")(migrate.migrate)
+app.command("status")(status.status)
+app.command("resume")(resume.resume)
+app.command("cancel")(cancel.cancel)
+app.command("clean")(clean.clean)
+app.add_typer(lab, name="lab")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"drover {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Runs the command line. An error that Drover raises is one line on stderr and the exit code of its kind."""
+    try:
+        app()
+    except DroverError as error:
+        _explain(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _explain(error: DroverError) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps({"event": "error", "error": error.message, "remedy": error.remedy}), flush=True)
+        return
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("[bold red]drover:[/] ", end="")
+    console.print(error.message, markup=False, end="")
+    console.print(f" — {error.remedy}" if error.remedy else "", markup=False)

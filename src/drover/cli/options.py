@@ -1,0 +1,165 @@
+"""Options that several verbs share, and how their texts become a specification. Wrong ones raise InputError."""
+
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from drover.errors import InputError
+from drover.model.migration import Cutover, Spec
+from drover.model.units import parse_duration, parse_rate
+
+COMPRESSIONS = ("auto", "none", "lz4", "zstd")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+From = Annotated[str, typer.Option("--from", metavar="URI", help="The site where the VM runs, as libvirt names it.")]
+To = Annotated[str, typer.Option("--to", metavar="URI", help="The site where it shall run.")]
+Network = Annotated[
+    list[str],
+    typer.Option("--network", metavar="A=B", help="Network A of the source becomes B. Repeatable. Default: same name."),
+]
+Pool = Annotated[
+    list[str],
+    typer.Option(
+        "--pool", metavar="[VDISK=]POOL", help="Destination pool, of all VDISKs or of one. Repeatable."
+    ),
+]
+Format = Annotated[
+    list[str],
+    typer.Option(
+        "--format", metavar="[VDISK=]FORMAT", help="raw or qcow2. Default: what the pool holds, else as at the source."
+    ),
+]
+CutoverMode = Annotated[
+    str | None,
+    typer.Option(
+        "--cutover",
+        metavar="auto|resume|restart|manual",
+        help="resume: continue with its memory, no reboot. restart: shut down here, boot there. manual: shut down here, "
+        "you start it there. auto: resume if it fits the maximum downtime. Default: auto.",
+    ),
+]
+MaxDowntime = Annotated[
+    str | None,
+    typer.Option(
+        "--max-downtime", metavar="TIME", help="Cut over only when the predicted downtime is below this. Default: 30s."
+    ),
+]
+TargetTime = Annotated[
+    str | None,
+    typer.Option("--target-time", metavar="TIME", help="Hold the migration if it could not cut over in this time."),
+]
+ShutdownTimeout = Annotated[
+    str | None,
+    typer.Option("--shutdown-timeout", metavar="TIME", help="How long a guest may take to shut down. Default: 2m."),
+]
+Bandwidth = Annotated[
+    str | None, typer.Option("--bandwidth", metavar="RATE", help="Use at most this much of the link, as in 200mbit.")
+]
+WriteBackpressure = Annotated[
+    bool | None,
+    typer.Option(
+        "--write-backpressure/--no-write-backpressure",
+        help="Allow the VM's writes to be slowed if the gate does not open otherwise. Default: never.",
+    ),
+]
+WriteFloor = Annotated[
+    str | None,
+    typer.Option("--write-floor", metavar="RATE", help="Never slow a VDISK's writes below this. Default: 1MiB/s."),
+]
+Connections = Annotated[
+    int | None, typer.Option("--connections", metavar="N", help="TLS connections of the link, 1 to 64. Default: 4.")
+]
+Compression = Annotated[
+    str | None, typer.Option("--compression", metavar="|".join(COMPRESSIONS), help="Default: auto, chosen per chunk.")
+]
+DestinationAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--destination-address", metavar="ADDRESS", help="Where the source host reaches the destination host."
+    ),
+]
+
+
+def settings(
+    *,
+    cutover: str | None,
+    max_downtime: str | None,
+    target_time: str | None,
+    shutdown_timeout: str | None,
+    bandwidth: str | None,
+    write_backpressure: bool | None,
+    write_floor: str | None,
+    connections: int | None,
+    compression: str | None,
+    destination_address: str | None,
+) -> dict[str, Any]:
+    """The fields of a Spec that were given; what was left out is absent, so that it keeps its value or default."""
+    if cutover is not None and cutover not in list(Cutover):
+        raise InputError(f"{cutover!r} is not a cutover mode", remedy=f"use one of {', '.join(Cutover)}")
+    if compression is not None and compression not in COMPRESSIONS:
+        raise InputError(f"{compression!r} is not a compression", remedy=f"use one of {', '.join(COMPRESSIONS)}")
+    if connections is not None and not 1 <= connections <= 64:
+        raise InputError(f"{connections} connections are not possible", remedy="use 1 to 64")
+    given = {
+        "cutover": cutover,
+        "max_downtime": _positive("--max-downtime", max_downtime),
+        "target_time": _positive("--target-time", target_time),
+        "shutdown_timeout": _positive("--shutdown-timeout", shutdown_timeout),
+        "bandwidth": None if bandwidth is None else parse_rate(bandwidth),
+        "write_backpressure": write_backpressure,
+        "write_floor": None if write_floor is None else parse_rate(write_floor),
+        "connections": connections,
+        "compression": compression,
+        "destination_address": destination_address,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def specification(
+    vm: str, source: str, destination: str, networks: list[str], pools: list[str], formats: list[str], **given: Any
+) -> Spec:
+    """What the administrator asked for. Raises InputError."""
+    fields = {
+        "vm": vm,
+        "source": source,
+        "destination": destination,
+        "networks": _mapping("--network", networks, keyed=True),
+        "pools": _mapping("--pool", pools, keyed=False),
+        "formats": _mapping("--format", formats, keyed=False),
+        **given,
+    }
+    try:
+        return Spec.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def changed(spec: Spec, given: dict[str, Any]) -> Spec:
+    """The same specification with other settings."""
+    return Spec.model_validate({**spec.model_dump(), **given})
+
+
+def _positive(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise InputError(f"{option} {text} is no time at all", remedy="give at least 1ms")
+    return seconds
+
+
+def _mapping(option: str, pairs: list[str], *, keyed: bool) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals and not keyed:
+            key, value = "", pair
+        if not value or (keyed and not (key and equals)):
+            example = "A=B" if keyed else "NAME or VDISK=NAME"
+            raise InputError(f"{option} {pair!r} is not a mapping", remedy=f"write it as {option} {example}")
+        if key in result:
+            raise InputError(f"{option} names {key or 'the default'!r} twice", remedy="name it once")
+        result[key] = value
+    return result

@@ -1,0 +1,41 @@
+"""`drover resume`: goes on with a migration that was interrupted, paused or held."""
+
+from typing import Annotated
+
+import typer
+
+from drover.cli import options
+from drover.cli.view import watch
+from drover.store import MigrationStore
+
+
+def resume(
+    migration_id: Annotated[str, typer.Argument(metavar="ID", help="The migration, as `drover status` lists it.")],
+    cutover: options.CutoverMode = None,
+    max_downtime: options.MaxDowntime = None,
+    target_time: options.TargetTime = None,
+    shutdown_timeout: options.ShutdownTimeout = None,
+    bandwidth: options.Bandwidth = None,
+    write_backpressure: options.WriteBackpressure = None,
+    write_floor: options.WriteFloor = None,
+    connections: options.Connections = None,
+    compression: options.Compression = None,
+    destination_address: options.DestinationAddress = None,
+    json: options.Json = False,
+) -> None:
+    """Go on with a migration from wherever it stands; only what changed or was not acknowledged is sent again."""
+    given = options.settings(
+        cutover=cutover,
+        max_downtime=max_downtime,
+        target_time=target_time,
+        shutdown_timeout=shutdown_timeout,
+        bandwidth=bandwidth,
+        write_backpressure=write_backpressure,
+        write_floor=write_floor,
+        connections=connections,
+        compression=compression,
+        destination_address=destination_address,
+    )
+    store = MigrationStore()
+    migration = store.get(migration_id)
+    watch(store, migration, json=json, changes=given)

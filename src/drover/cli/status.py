@@ -1,0 +1,76 @@
+"""`drover status`: the migrations that this Drover knows."""
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from drover.cli import options
+from drover.cli.output import print_json
+from drover.model.migration import Migration
+from drover.model.units import format_duration, format_size
+from drover.store import MigrationStore
+
+
+def status(
+    migration_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One migration with its history.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also those that are finished or cancelled.")] = False,
+    json: options.Json = False,
+) -> None:
+    """List the migrations, or tell one migration's story."""
+    store = MigrationStore()
+    if migration_id is not None:
+        _one(store, store.get(migration_id), json)
+        return
+    migrations = store.all(include_ended=all_)
+    if json:
+        for migration in migrations:
+            print_json(_as_json(migration))
+        return
+    if not migrations:
+        Console().print("No migrations." if all_ else "No migrations under way. --all shows the finished ones.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("id", "VM", "state", "from", "to", "sent", "age"):
+        table.add_column(title)
+    for migration in migrations:
+        table.add_row(
+            migration.id,
+            migration.spec.vm,
+            str(migration.state),
+            migration.spec.source,
+            migration.spec.destination,
+            format_size(migration.facts.sent_bytes),
+            format_duration(time.time() - migration.created_at),
+        )
+    console = Console()
+    console.print(table)
+    for migration in migrations:
+        if migration.reason:
+            console.print(
+                f"{migration.id}: {migration.reason}" + (f" — {migration.remedy}" if migration.remedy else "")
+            )
+
+
+def _one(store: MigrationStore, migration: Migration, json: bool) -> None:
+    history = store.history(migration.id)
+    if json:
+        events = [{"at": at, "kind": kind, "text": text} for at, kind, text in history]
+        print_json({**_as_json(migration), "history": events})
+        return
+    console = Console(highlight=False)
+    console.print(f"[bold]{migration.id}[/]  {migration.spec.vm}  [bold]{migration.state}[/]")
+    for at, _, text in history:
+        console.print(f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}  {text}", markup=False)
+    if migration.remedy:
+        console.print(f"  → {migration.remedy}", markup=False)
+    if migration.facts.certificate:
+        console.print(f"  certificate: {migration.facts.certificate}", markup=False)
+
+
+def _as_json(migration: Migration) -> dict[str, Any]:
+    fields: dict[str, Any] = migration.model_dump(mode="json")
+    fields["facts"].pop("domain_xml")
+    return {"event": "migration", **fields}

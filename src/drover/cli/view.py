@@ -1,0 +1,138 @@
+"""Watching a migration: a live view on a terminal, plain lines elsewhere, JSON lines on demand."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from drover.cli.options import changed
+from drover.cli.output import print_json
+from drover.model.migration import Cutover, Migration
+from drover.model.units import format_duration, format_rate, format_size
+from drover.replicator.events import Event, Message, Progress
+from drover.replicator.migrate import migrate
+from drover.replicator.run import Run
+from drover.store import MigrationStore
+
+_QUIET = 5.0
+"""Seconds between progress lines where there is no terminal to redraw."""
+
+
+def watch(store: MigrationStore, migration: Migration, *, json: bool, changes: Mapping[str, Any] | None = None) -> None:
+    """Runs a migration to its end and shows it. `changes` are settings that replace those of its specification."""
+    with store.running(migration):
+        if changes:
+            migration.spec = changed(migration.spec, dict(changes))
+            store.save(migration)
+        if json:
+            with Run(store, migration, lambda event: print_json(event.as_json())) as run:
+                migrate(run)
+            print_json({"event": "finished", **_outcome(migration)})
+            return
+        view = View(migration)
+        with view, Run(store, migration, view.show) as run:
+            migrate(run)
+        _summary(migration)
+
+
+class View:
+    """The live view: a line for what happened, bars for how far it is."""
+
+    def __init__(self, migration: Migration) -> None:
+        self._console = Console(highlight=False)
+        self._migration = migration
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._printed = 0.0
+
+    def __enter__(self) -> "View":
+        self._console.print(
+            f"[bold]{self._migration.id}[/]: {self._migration.spec.vm} goes from {self._migration.spec.source} "
+            f"to {self._migration.spec.destination}"
+        )
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Message):
+            stamp = time.strftime("%H:%M:%S")
+            self._console.print(Text.assemble((stamp, "dim"), "  ", event.text))
+        elif self._console.is_terminal:
+            self._live.update(_picture(event))
+        elif time.monotonic() - self._printed >= _QUIET:
+            self._printed = time.monotonic()
+            self._console.print("          " + _line(event), markup=False)
+
+
+def _picture(progress: Progress) -> Group:
+    bars = Table(box=None, pad_edge=False, show_header=False)
+    rows = [(vdisk.name, vdisk.done, vdisk.size, vdisk.left, vdisk.dirty) for vdisk in progress.vdisks]
+    if len(rows) > 1:
+        done, size, left, dirty = (sum(column) for column in zip(*(row[1:] for row in rows), strict=True))
+        rows.append(("total", done, size, left, dirty))
+    for name, done, size, left, dirty in rows:
+        share = f"{100 * done / size:.0f} %" if size else ""
+        words = f"{format_size(done)} of {format_size(size)}, {format_size(left)} left, {format_size(dirty)} dirty"
+        bars.add_row(name, ProgressBar(total=max(size, 1), completed=done, width=36), share, words)
+    return Group(bars, Text(_facts(progress), style="dim"), *([Text(progress.holding)] if progress.holding else []))
+
+
+def _facts(progress: Progress) -> str:
+    downtime = "?" if progress.predicted_downtime is None else format_duration(progress.predicted_downtime)
+    left = "" if progress.time_left is None else f" · {format_duration(progress.time_left)} left"
+    limit = "" if progress.write_limit is None else f" (slowed to {format_rate(progress.write_limit)} per VDISK)"
+    return (
+        f"{progress.state}{left} · {format_rate(progress.rate)}, {format_rate(progress.wire_rate)} on the wire · "
+        f"VM writes {format_rate(progress.vm_write_rate)}{limit} · epoch {progress.epoch}: "
+        f"{format_size(progress.epoch_bytes)} in {format_duration(progress.epoch_seconds)} · "
+        f"predicted downtime {downtime} · link {progress.link}"
+    )
+
+
+def _line(progress: Progress) -> str:
+    share = 100 * progress.done / progress.size if progress.size else 0
+    return f"{share:3.0f} % of {format_size(progress.size)} · {_facts(progress)}"
+
+
+def _outcome(migration: Migration) -> dict[str, Any]:
+    cutover = migration.facts.cutover
+    return {
+        "migration": migration.id,
+        "vm": migration.spec.vm,
+        "state": migration.state,
+        "cutover": cutover.mode if cutover else None,
+        "downtime_seconds": cutover.downtime if cutover else None,
+        "sent_bytes": migration.facts.sent_bytes,
+        "epochs": migration.facts.epochs_done,
+        "certificate": migration.facts.certificate,
+    }
+
+
+def _summary(migration: Migration) -> None:
+    cutover, console = migration.facts.cutover, Console(highlight=False, soft_wrap=True)
+    if cutover is None:
+        return
+    vm, there = migration.spec.vm, migration.spec.destination
+    if cutover.mode is Cutover.MANUAL:
+        console.print(
+            f"[bold green]{vm} is at the destination, shut off.[/] Start it with `virsh -c {there} start {vm}`."
+        )
+    else:
+        console.print(
+            f"[bold green]{vm} runs at the destination.[/] Downtime {format_duration(cutover.downtime or 0)}."
+        )
+    epochs, sent = migration.facts.epochs_done, format_size(migration.facts.sent_bytes)
+    console.print(f"{epochs} epochs, {sent} on the wire; every chunk of both sides compared by hash.")
+    console.print(f"Certificate: {migration.facts.certificate}", markup=False)
+    console.print(
+        f"The source VM is kept, shut off and locked against an accidental start, at {migration.spec.source}."
+    )

@@ -1,0 +1,117 @@
+"""Calls to one engine's control API: JSON over HTTP on a unix socket (docs/engine-api.yaml)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from drover.engine.certificates import Credentials
+from drover.engine.status import EngineInfo, EngineStatus, VdiskStatus
+from drover.errors import EngineError
+
+Endpoint = Mapping[str, object]
+GONE = "engine_gone"
+"""Code of the EngineError raised when no engine answers at the socket."""
+
+
+def nbd(socket: str, export: str) -> Endpoint:
+    """A VDISK behind an NBD server's unix socket."""
+    return {"type": "nbd", "socket": socket, "export": export}
+
+
+def file(path: str, *, create: bool = False) -> Endpoint:
+    """A VDISK in a plain file; `create` makes it, sparse, if it is missing."""
+    return {"type": "file", "path": path, "create": create}
+
+
+def block(path: str) -> Endpoint:
+    """A VDISK on a block device."""
+    return {"type": "block", "path": path}
+
+
+class EngineClient:
+    """One engine. Every method raises EngineError; its code is `engine_gone` if nobody answers."""
+
+    def __init__(self, name: str, socket: Path, *, timeout: float = 30) -> None:
+        self.name = name
+        transport = httpx2.HTTPTransport(uds=str(socket))
+        self._http = httpx2.Client(transport=transport, base_url="http://engine", timeout=timeout, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def info(self) -> EngineInfo:
+        return EngineInfo.model_validate(self._call("GET", "/v1/engine"))
+
+    def status(self) -> EngineStatus:
+        return EngineStatus.model_validate(self._call("GET", "/v1/status"))
+
+    def listen(self, address: str, credentials: Credentials, *, token: int) -> str:
+        """Makes it the destination's engine; the address it listens on, with its port."""
+        body = {"role": "destination", "listen": address, **_pem(credentials), "token": token}
+        return str(self._call("PUT", "/v1/link", body)["address"])
+
+    def connect(
+        self, address: str, credentials: Credentials, *, server: str, token: int, connections: int, compression: str
+    ) -> None:
+        """Makes it the source's engine; it connects, and connects again, by itself."""
+        body = {
+            "role": "source", "connect": address, "server_name": server, **_pem(credentials), "token": token,
+            "connections": connections, "compression": compression,
+        }  # fmt: skip
+        self._call("PUT", "/v1/link", body)
+
+    def put_vdisk(self, name: str, *, size: int, endpoint: Endpoint) -> VdiskStatus:
+        answer = self._call("PUT", f"/v1/vdisks/{name}", {"size": size, "endpoint": dict(endpoint)})
+        return VdiskStatus.model_validate(answer)
+
+    def remove_vdisk(self, name: str) -> None:
+        self._call("DELETE", f"/v1/vdisks/{name}")
+
+    def background(self, name: str, mode: str) -> None:
+        self._call("POST", f"/v1/vdisks/{name}/background", {"mode": mode})
+
+    def epoch(self, name: str, number: int, *, endpoint: Endpoint, bitmap: str) -> None:
+        body = {"epoch": number, "endpoint": dict(endpoint), "bitmap": bitmap}
+        self._call("POST", f"/v1/vdisks/{name}/epochs", body)
+
+    def verify(self, name: str, scope: str) -> None:
+        """Compares hashes of both sides; chunks that differ are sent again."""
+        self._call("POST", f"/v1/vdisks/{name}/verify", {"scope": scope, "repair": True})
+
+    def retry(self, name: str) -> None:
+        self._call("POST", f"/v1/vdisks/{name}/retry", {})
+
+    def pace(self, *, background: int | None, foreground: int | None) -> None:
+        """Limits in bytes/s on the wire; None lifts a limit."""
+        self._call("PUT", "/v1/pacing", {"background": background, "foreground": foreground})
+
+    def fence(self, token: int) -> None:
+        """After this no write of this token, or an older one, reaches a VDISK."""
+        self._call("POST", "/v1/fence", {"token": token})
+
+    def stop(self) -> None:
+        self._call("POST", "/v1/stop", {})
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        try:
+            answer = (
+                self._http.request(method, path, json=body) if body is not None else self._http.request(method, path)
+            )
+        except httpx2.TimeoutException as error:
+            raise EngineError(f"the {self.name} engine does not answer {method} {path}: {error}", code=GONE) from error
+        except httpx2.HTTPError as error:
+            raise EngineError(f"the {self.name} engine is gone ({method} {path}: {error})", code=GONE) from error
+        if answer.is_success:
+            return answer.json() if answer.content else {}
+        try:
+            problem = answer.json()
+        except ValueError:
+            problem = {"detail": answer.text}
+        words = problem.get("detail") or problem.get("title") or answer.reason_phrase
+        raise EngineError(f"the {self.name} engine refused {method} {path}: {words}", code=problem.get("code"))
+
+
+def _pem(credentials: Credentials) -> dict[str, str]:
+    return {"certificate": credentials.certificate, "key": credentials.key, "authority": credentials.authority}

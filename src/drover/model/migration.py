@@ -1,0 +1,173 @@
+"""A migration's life: its states, what was asked for, and the facts that a later run needs to go on."""
+
+import time
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class State(StrEnum):
+    """Where a migration is. The values are what the administrator reads."""
+
+    PLANNED = "planned"
+    PREPARING = "preparing"
+    REPLICATING = "replicating"
+    READY = "ready"
+    CUTTING_OVER = "cutting over"
+    VERIFYING = "verifying"
+    STARTING = "starting"
+    FINISHED = "finished"
+    PAUSED = "paused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in (State.FINISHED, State.CANCELLED)
+
+
+_ANYWHERE = {State.PAUSED, State.FAILED, State.CANCELLED}
+_NEXT: dict[State, set[State]] = {
+    State.PLANNED: {State.PREPARING},
+    State.PREPARING: {State.REPLICATING, State.CUTTING_OVER, State.STARTING},
+    State.REPLICATING: {State.READY, State.PREPARING, State.CUTTING_OVER},
+    State.READY: {State.CUTTING_OVER, State.REPLICATING, State.PREPARING},
+    State.CUTTING_OVER: {State.VERIFYING, State.REPLICATING, State.PREPARING},
+    State.VERIFYING: {State.STARTING, State.REPLICATING, State.PREPARING},
+    State.STARTING: {State.FINISHED, State.REPLICATING, State.PREPARING},
+    State.PAUSED: {State.PREPARING, State.STARTING},
+    State.FAILED: {State.PREPARING, State.STARTING},
+    State.FINISHED: set(),
+    State.CANCELLED: set(),
+}
+
+
+def may_follow(before: State, after: State) -> bool:
+    """Whether a migration in `before` may enter `after`; everything that is not listed may not."""
+    if before == after:
+        return True
+    if before.ended:
+        return False
+    return after in _NEXT[before] or after in _ANYWHERE
+
+
+class Cutover(StrEnum):
+    """How the VM changes sides (DESIGN 6)."""
+
+    AUTO = "auto"
+    MANUAL = "manual"
+    RESTART = "restart"
+    RESUME = "resume"
+
+
+class Spec(BaseModel):
+    """What the administrator asked for. Rates are bytes/s, durations seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vm: str
+    source: str
+    destination: str
+    networks: dict[str, str] = {}
+    pools: dict[str, str] = {}
+    """Destination pool by VDISK name; the key `""` is the default."""
+    formats: dict[str, str] = {}
+    """Destination format by VDISK name; the key `""` is the default."""
+    cutover: Cutover = Cutover.AUTO
+    max_downtime: float = Field(default=30.0, gt=0)
+    target_time: float | None = Field(default=None, gt=0)
+    """Seconds after which a gate that did not open holds the migration; None waits on."""
+    shutdown_timeout: float = Field(default=120.0, gt=0)
+    bandwidth: int | None = Field(default=None, gt=0)
+    write_backpressure: bool = False
+    write_floor: int = Field(default=1 << 20, gt=0)
+    """Write backpressure never slows a VDISK below this, bytes/s."""
+    connections: int = Field(default=4, ge=1, le=64)
+    compression: str = "auto"
+    destination_address: str | None = None
+    """Where the destination's engine listens for the source's; None finds an address that works."""
+
+
+class ReplicaVdisk(BaseModel):
+    """A VDISK and where its copy lives at the destination."""
+
+    name: str
+    size: int
+    source_path: str
+    source_format: str
+    pool: str
+    volume: str
+    format: str
+    path: str | None = None
+    """Set once the volume exists; what is named here is ours to delete on cancel."""
+
+
+class CutoverFacts(BaseModel):
+    """How far a cutover went. The order of the fields is the order of events; times are Unix seconds."""
+
+    mode: Cutover
+    stopping_at: float
+    stopped_at: float | None = None
+    last_epoch_bytes: int | None = None
+    last_epoch_seconds: float | None = None
+    verified_at: float | None = None
+    roots: dict[str, str] = {}
+    memory_bytes: int | None = None
+    source_off: bool = False
+    """The source VM is, or is about to be, stopped for good: from here the way leads forward, or back by a start."""
+    memory_moved: bool = False
+    started_at: float | None = None
+
+    @property
+    def downtime(self) -> float | None:
+        """Seconds between the stop at the source and the start at the destination."""
+        if self.started_at is None or self.stopped_at is None:
+            return None
+        return self.started_at - self.stopping_at
+
+
+class Facts(BaseModel):
+    """What a later run of Drover must know to go on with this migration."""
+
+    uuid: str = ""
+    vdisks: list[ReplicaVdisk] = []
+    token: int = 0
+    """Fencing token: grows with every run, so that an engine of an older run cannot write."""
+    epoch: int = 0
+    """Number of the bitmap that captures writes now."""
+    epochs_done: int = 0
+    captured: bool = False
+    """Bitmaps were started once; if they are gone now, hashes must be compared."""
+    compare: bool = False
+    """The background must compare hashes, because capture was interrupted and this is not made good yet."""
+    domain_xml: str = ""
+    """The VM's own profile at the source, before anything of ours was in it."""
+    autostart: bool = False
+    io_tune: dict[str, dict[str, int]] = {}
+    """The limits that a slowed VDISK had before write backpressure."""
+    address: str | None = None
+    """Address of the destination engine that the source engine reached."""
+    cutover: CutoverFacts | None = None
+    certificate: str | None = None
+    sent_bytes: int = 0
+    """Bytes that earlier engines of this migration put on the wire."""
+
+
+class Migration(BaseModel):
+    """One VM on its way from one site to another, as it is stored. Times are Unix seconds."""
+
+    id: str
+    spec: Spec
+    state: State = State.PLANNED
+    reason: str | None = None
+    remedy: str | None = None
+    facts: Facts = Facts()
+    created_at: float = Field(default_factory=time.time)
+    updated_at: float = Field(default_factory=time.time)
+
+    @model_validator(mode="after")
+    def _id_is_a_file_name(self) -> Self:
+        if not self.id.replace("-", "").isalnum():
+            raise ValueError(f"{self.id!r} is not a migration's id")
+        return self

@@ -1,0 +1,1 @@
+"""KVM/QEMU hosts under libvirt."""

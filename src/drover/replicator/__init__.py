@@ -1,0 +1,1 @@
+"""A migration's life: check, prepare, replicate, gate, cut over, verify, finish."""

@@ -1,0 +1,94 @@
+"""The destination's part of a cutover: fence the engines, define the VM, start it; or take everything back."""
+
+import contextlib
+import time
+
+from drover.engine.volume import close_volume
+from drover.errors import DroverError, MigrationError, PlatformError
+from drover.model.migration import Cutover, State
+from drover.platforms.libvirt import power
+from drover.platforms.libvirt.inventory import find_domain, is_running
+from drover.platforms.libvirt.profile import NewDisk, translate
+from drover.platforms.libvirt.storage import find_pool
+from drover.replicator.cutover import MEMORY
+from drover.replicator.run import Run
+
+
+def arrive(run: Run) -> None:
+    """Hands the VDISKs over to the destination's hypervisor and starts the VM there. Repeatable.
+
+    Raises MigrationError if it does not start; then it has been started at the source again.
+    """
+    cutover = run.facts.cutover
+    assert cutover is not None and cutover.source_off
+    run.enter(State.STARTING)
+    if is_running_at_destination(run):
+        return
+    release_vdisks(run)
+    xml = destination_profile(run, run.facts.domain_xml)
+    domain = power.define(run.destination.connection, xml)
+    try:
+        if cutover.mode is Cutover.RESUME:
+            path = run.destination.home.file(MEMORY)
+            saved = power.saved_profile(run.destination.connection, path)
+            power.restore(run.destination.connection, path, destination_profile(run, saved))
+        elif cutover.mode is Cutover.RESTART:
+            power.start(domain)
+    except PlatformError as error:
+        if is_running_at_destination(run):
+            return
+        turn_back(run)
+        raise MigrationError(
+            f"{run.migration.spec.vm} did not start at the destination and runs at the source again: {error.message}",
+            remedy=f"cure that, then `drover resume {run.migration.id}`",
+        ) from error
+    if cutover.mode is not Cutover.MANUAL:
+        cutover.started_at = time.time()
+    domain.setAutostart(1 if run.facts.autostart else 0)
+    run.save()
+
+
+def is_running_at_destination(run: Run) -> bool:
+    """Whether the VM has a hypervisor process at the destination."""
+    with contextlib.suppress(DroverError):
+        return is_running(find_domain(run.destination.connection, run.facts.uuid))
+    return False
+
+
+def release_vdisks(run: Run) -> None:
+    """After this no engine, and no server of ours, writes to the destination VDISKs."""
+    run.destination.engine.fence(run.facts.token)
+    for vdisk in run.vdisks:
+        run.destination.engine.remove_vdisk(vdisk.name)
+        close_volume(run.destination.home, vdisk.name)
+
+
+def destination_profile(run: Run, xml: str) -> str:
+    """A profile of the VM, translated for the destination."""
+    disks = {}
+    for vdisk in run.vdisks:
+        assert vdisk.path is not None
+        block = not find_pool(run.destination.connection, vdisk.pool).holds_files
+        disks[vdisk.name] = NewDisk(path=vdisk.path, format=vdisk.format, block=block)
+    return translate(xml, disks=disks, networks=run.migration.spec.networks, emulator=None)
+
+
+def turn_back(run: Run) -> None:
+    """The way back after `source_off`, as long as the VM never ran at the destination: it runs at the source again.
+
+    Raises PlatformError if the source does not start it.
+    """
+    cutover = run.facts.cutover
+    assert cutover is not None
+    with contextlib.suppress(DroverError):
+        stale = find_domain(run.destination.connection, run.facts.uuid)
+        power.undefine(stale)
+    domain = power.define(run.source.connection, run.facts.domain_xml)
+    domain.setAutostart(1 if run.facts.autostart else 0)
+    if not domain.isActive():
+        if cutover.mode is Cutover.RESUME:
+            power.restore(run.source.connection, run.source.home.file(MEMORY), None)
+        else:
+            power.start(domain)
+    run.facts.cutover = None
+    run.save()

@@ -1,0 +1,72 @@
+"""What a running migration tells whoever watches it: messages, changes of state, progress."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from drover.model.migration import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class VdiskProgress:
+    """One VDISK on its way; all in bytes. `done` counts what need not travel any more."""
+
+    name: str
+    size: int
+    done: int
+    left: int
+    dirty: int
+    """Written by the VM since the last sealed epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a migration is. Sizes are bytes, rates bytes/s, times seconds; None where nothing is known yet."""
+
+    migration: str
+    vm: str
+    state: State
+    vdisks: list[VdiskProgress] = field(default_factory=list)
+    rate: float = 0.0
+    """VDISK bytes dealt with per second, zeros and all."""
+    wire_rate: float = 0.0
+    vm_write_rate: float = 0.0
+    sent: int = 0
+    """Bytes put on the wire so far."""
+    epoch: int = 0
+    epoch_bytes: int = 0
+    epoch_seconds: float = 0.0
+    predicted_downtime: float | None = None
+    time_left: float | None = None
+    link: str = "connecting"
+    write_limit: int | None = None
+    verified: int = 0
+    holding: str | None = None
+    """Why the cutover gate is shut."""
+
+    @property
+    def size(self) -> int:
+        return sum(vdisk.size for vdisk in self.vdisks)
+
+    @property
+    def done(self) -> int:
+        return sum(vdisk.done for vdisk in self.vdisks)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"event": "progress", **asdict(self), "size": self.size, "done": self.done}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """Something worth a line: a change of state, a repair, a hold."""
+
+    migration: str
+    text: str
+    state: State
+
+    def as_json(self) -> dict[str, Any]:
+        return {"event": "message", **asdict(self)}
+
+
+Event = Progress | Message
+Observer = Callable[[Event], None]

@@ -1,0 +1,152 @@
+"""The way of a migration from planned to finished. Each run asks the world where it stands and goes on from there."""
+
+import time
+
+from drover.errors import DroverError, EngineError, HoldError, InputError, MigrationError
+from drover.model.migration import Cutover, CutoverFacts, Facts, Migration, Spec, State
+from drover.platforms.libvirt import power
+from drover.platforms.libvirt.connection import open_uri
+from drover.platforms.libvirt.inventory import find_domain, is_running
+from drover.replicator.arrive import arrive, is_running_at_destination, turn_back
+from drover.replicator.backpressure import lift_write_limits
+from drover.replicator.check import Report
+from drover.replicator.cutover import cut_over, give_back, leave_source, move_memory
+from drover.replicator.epochs import is_gone
+from drover.replicator.finish import finish
+from drover.replicator.prepare import prepare
+from drover.replicator.replicate import Outcome, Replication
+from drover.replicator.run import Run
+from drover.replicator.stopped import replicate_stopped
+from drover.store import MigrationStore
+
+_ATTEMPTS = 10
+"""Cutovers and power cycles in one run before the administrator is asked."""
+_MEMORY_PATIENCE = 20.0
+"""Seconds that a VM whose memory is saved waits for the link before it goes on at the source."""
+
+
+def plan(store: MigrationStore, spec: Spec, report: Report) -> Migration:
+    """Records a migration whose checks passed. Raises CheckError if they did not."""
+    report.require()
+    connection = open_uri(spec.source)
+    domain = find_domain(connection, spec.vm)
+    facts = Facts(
+        uuid=domain.UUIDString(),
+        vdisks=report.vdisks,
+        domain_xml=power.persistent_profile(domain),
+        autostart=bool(domain.autostart()),
+    )
+    connection.close()
+    return store.add(spec.model_copy(update={"vm": domain.name()}), facts)
+
+
+def migrate(run: Run) -> None:
+    """Takes a migration from wherever it stands to the end.
+
+    Raises DroverError; the migration is then `paused` or `failed` with the reason, and the VM runs on at the source
+    unless the message says otherwise.
+    """
+    if run.migration.state.ended:
+        raise InputError(
+            f"migration {run.migration.id} is {run.migration.state}", remedy="there is nothing to go on with"
+        )
+    try:
+        _to_the_end(run)
+    except HoldError as error:
+        _stop(run, State.PAUSED, error)
+        raise
+    except DroverError as error:
+        _stop(run, State.PAUSED if isinstance(error, MigrationError) else State.FAILED, error)
+        raise
+    except KeyboardInterrupt:
+        _stop(run, State.PAUSED, MigrationError("interrupted", remedy=f"`drover resume {run.migration.id}` goes on"))
+        raise
+
+
+def _to_the_end(run: Run) -> None:
+    cutover = run.facts.cutover
+    if cutover is None or not _is_past_return(run, cutover):
+        give_back(run)
+        lift_write_limits(run)
+        _replicate_and_stop(run)
+    _forward(run)
+    finish(run)
+
+
+def _is_past_return(run: Run, cutover: CutoverFacts) -> bool:
+    """Whether an earlier run stopped the source VM for good; if it only meant to, the VM still has its process."""
+    return cutover.source_off and (cutover.started_at is not None or not is_running(run.domain))
+
+
+def _replicate_and_stop(run: Run) -> None:
+    """Until both sides are equal and the source VM is off."""
+    for attempt in range(_ATTEMPTS):
+        if not prepare(run):
+            replicate_stopped(run)
+            return
+        replication = Replication(run)
+        try:
+            outcome, mode = replication.until_gate_opens()
+        finally:
+            replication.backpressure.lift()
+        if outcome is Outcome.VM_OFF:
+            continue
+        try:
+            cut_over(run, replication.epochs, mode)
+            leave_source(run)
+        except EngineError as error:
+            _give_back_unless_off(run)
+            if not is_gone(error) or attempt == _ATTEMPTS - 1:
+                raise
+            run.say(f"the cutover was taken back, {run.migration.spec.vm} runs on at the source: {error.message}")
+        except BaseException:
+            _give_back_unless_off(run)
+            raise
+        else:
+            return
+    raise MigrationError(
+        f"{run.migration.spec.vm} is switched off and on again and again", remedy="try when it is quiet"
+    )
+
+
+def _give_back_unless_off(run: Run) -> None:
+    if run.facts.cutover is not None and not _is_past_return(run, run.facts.cutover):
+        give_back(run)
+
+
+def _forward(run: Run) -> None:
+    """From a stopped, verified source to a VM at the destination."""
+    cutover = run.facts.cutover
+    assert cutover is not None and cutover.verified_at is not None
+    if is_running_at_destination(run):
+        cutover.started_at = cutover.started_at or time.time()
+        run.save()
+        return
+    run.enter(State.STARTING)
+    if cutover.mode is Cutover.RESUME and not cutover.memory_moved:
+        try:
+            _move_memory(run)
+        except DroverError as error:
+            turn_back(run)
+            raise MigrationError(
+                f"the memory of {run.migration.spec.vm} could not be moved, it runs on at the source: {error.message}",
+                remedy=f"`drover resume {run.migration.id}` tries again",
+            ) from error
+    arrive(run)
+
+
+def _move_memory(run: Run) -> None:
+    """Starts engines again that died meanwhile, once."""
+    try:
+        run.wait_for_link(_MEMORY_PATIENCE)
+        move_memory(run)
+    except EngineError as error:
+        if not is_gone(error):
+            raise
+        run.connect_engines()
+        run.wait_for_link(_MEMORY_PATIENCE)
+        move_memory(run)
+
+
+def _stop(run: Run, state: State, error: DroverError) -> None:
+    run.enter(state, reason=error.message, remedy=error.remedy)

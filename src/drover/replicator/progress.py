@@ -1,0 +1,103 @@
+"""What the administrator sees of a running migration, and what the gate knows, from the engines' status."""
+
+import time
+
+from drover.engine.status import EngineStatus, VdiskStatus
+from drover.platforms.libvirt.inventory import io_statistics, is_running
+from drover.replicator.epochs import Epochs
+from drover.replicator.events import Progress, VdiskProgress
+from drover.replicator.gate import Outlook
+from drover.replicator.run import Run
+from drover.replicator.speed import Meter
+
+_GUESS = 100e6
+"""Bytes/s assumed for a rate that nothing has measured yet."""
+_VERIFY_GUESS = 500e6
+
+
+class Reporter:
+    """Follows one run's rates. Sizes are bytes, rates bytes/s."""
+
+    def __init__(self, run: Run, epochs: Epochs) -> None:
+        self._run = run
+        self._epochs = epochs
+        self._covered = Meter()
+        self._wire = Meter()
+        self._written = Meter()
+        self._verified = Meter()
+        self._verify_rate = 0.0
+        self._base = run.facts.sent_bytes
+        self._dirty: dict[str, int] = {}
+        self._looked_at = 0.0
+
+    @property
+    def vm_write_rate(self) -> float:
+        return self._written.rate
+
+    def outlook(self, status: EngineStatus) -> Outlook:
+        """What the gate needs to know, with guesses where nothing was measured."""
+        self._measure(status)
+        limit = self._run.migration.spec.bandwidth
+        measured = self._epochs.rate or self._wire.rate or _GUESS
+        rate = min(measured, limit) if limit else measured
+        unverified = sum(v.size - v.verify.verified_bytes for v in status.vdisks.values())
+        return Outlook(
+            dirty=max(self._epochs.expected, sum(self._dirty.values())),
+            rate=max(rate, 1.0),
+            unverified=unverified,
+            verify_rate=max(self._verify_rate or _VERIFY_GUESS, 1.0),
+            memory=self._run.domain.maxMemory() * 1024,
+            link_rate=max(rate, 1.0),
+        )
+
+    def report(
+        self, status: EngineStatus, predicted: float | None, *, holding: str | None, write_limit: int | None
+    ) -> None:
+        """Tells the observer how far the migration is."""
+        run = self._run
+        left = sum(vdisk.background.left_bytes for vdisk in status.vdisks.values())
+        rate = self._covered.rate
+        run.observe(
+            Progress(
+                migration=run.migration.id,
+                vm=run.migration.spec.vm,
+                state=run.migration.state,
+                vdisks=[self._vdisk(name, status.vdisks[name]) for name in run.vdisk_names if name in status.vdisks],
+                rate=rate,
+                wire_rate=self._wire.rate,
+                vm_write_rate=self.vm_write_rate,
+                sent=self._base + status.link.sent_bytes,
+                epoch=run.facts.epoch,
+                epoch_bytes=self._epochs.size,
+                epoch_seconds=self._epochs.seconds,
+                predicted_downtime=predicted,
+                time_left=left / rate if rate > 0 and left else None,
+                link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
+                write_limit=write_limit,
+                verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
+                holding=holding,
+            )
+        )
+
+    def _measure(self, status: EngineStatus) -> None:
+        self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))
+        self._wire.add(status.link.sent_bytes)
+        self._run.facts.sent_bytes = self._base + status.link.sent_bytes
+        checked = sum(vdisk.verify.checked_bytes for vdisk in status.vdisks.values())
+        if any(vdisk.verify.state == "running" for vdisk in status.vdisks.values()):
+            self._verified.add(checked)
+            self._verify_rate = self._verified.rate or self._verify_rate
+        if time.monotonic() - self._looked_at >= 1 and is_running(self._run.domain):
+            self._looked_at = time.monotonic()
+            totals = [io_statistics(self._run.domain, name) for name in self._run.vdisk_names]
+            self._written.add(sum(total.write_bytes for total in totals))
+            self._dirty = self._run.capture().dirty(self._run.facts.epoch)
+
+    def _vdisk(self, name: str, status: VdiskStatus) -> VdiskProgress:
+        return VdiskProgress(
+            name=name,
+            size=status.size,
+            done=status.background.done_bytes,
+            left=status.background.left_bytes,
+            dirty=self._dirty.get(name, 0),
+        )

@@ -1,0 +1,177 @@
+"""Background and foreground replication until the cutover gate opens: one loop that asks the world twice a second."""
+
+import time
+from enum import Enum, auto
+
+from drover.engine.status import EngineStatus
+from drover.errors import EngineError, HoldError, MigrationError, PlatformError
+from drover.model.migration import Cutover, State
+from drover.model.units import format_duration
+from drover.platforms.libvirt.inventory import is_running
+from drover.replicator import gate
+from drover.replicator.backpressure import Backpressure
+from drover.replicator.epochs import Epochs, is_gone
+from drover.replicator.prepare import prepare
+from drover.replicator.progress import Reporter
+from drover.replicator.run import Run
+
+TICK = 0.5
+"""Seconds between two looks at the world."""
+_EPOCH_WHILE_COPYING = 10.0
+"""Seconds between epochs while the background runs: writes to chunks not yet copied then cost nothing."""
+_EPOCH_WHEN_COPIED = 1.0
+_RESTARTS = 20
+"""Engines started again in one run before the administrator is asked."""
+
+
+class Outcome(Enum):
+    """Why replication ended."""
+
+    GATE_OPEN = auto()
+    VM_OFF = auto()
+
+
+class Replication:
+    """Replicates one migration. The VM may be power-cycled, engines may die, the link may be cut meanwhile."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.epochs = Epochs(run)
+        self.reporter = Reporter(run, self.epochs)
+        self.backpressure = Backpressure(run)
+        self._started = time.monotonic()
+        self._process = 0
+        self._restarts = 0
+        self._verifying = False
+        self._verified_once = False
+        self._explained = ""
+
+    def until_gate_opens(self) -> tuple[Outcome, Cutover]:
+        """Raises HoldError after the target time, MigrationError for what needs a hand; the VM runs on in each case."""
+        self._begin()
+        while True:
+            try:
+                mode = self._turn()
+            except EngineError as error:
+                if not is_gone(error):
+                    raise
+                self._restart_engines(error)
+                continue
+            except (PlatformError, MigrationError):
+                if not self._lost_process():
+                    raise
+                if not is_running(self.run.domain):
+                    return Outcome.VM_OFF, Cutover.RESTART
+                self._resume_after_power_cycle()
+                continue
+            if mode is not None:
+                return Outcome.GATE_OPEN, mode
+            time.sleep(TICK)
+
+    def _begin(self) -> None:
+        run = self.run
+        run.enter(State.REPLICATING)
+        self._process = run.domain.ID()
+        self._verified_once = self._verifying = False
+        mode = "compare" if run.facts.compare else "copy"
+        for vdisk in run.vdisk_names:
+            run.source.engine.background(vdisk, mode)
+
+    def _turn(self) -> Cutover | None:
+        """One look at the world and what follows from it; the cutover to do now, if the gate is open."""
+        run = self.run
+        if run.domain.ID() != self._process:
+            raise PlatformError(f"{run.migration.spec.vm} has another hypervisor process than before, or none")
+        status = run.source.engine.status()
+        if status.link.state != "up":
+            run.destination.engine.info()
+        raise_if_held(run, status)
+        settled = self.epochs.settle(status)
+        copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
+        if copied and run.facts.compare:
+            run.facts.compare = False
+            run.save()
+        outlook = self.reporter.outlook(status)
+        mode, predicted = gate.choose(run.migration.spec.cutover, outlook, run.migration.spec.max_downtime)
+        opened = settled and copied and self._warm_verified(status) and status.link.state == "up"
+        holding = None
+        if opened:
+            run.enter(State.READY)
+            if predicted <= run.migration.spec.max_downtime:
+                return mode
+            holding = self._hold(predicted, outlook, mode)
+        self.reporter.report(status, predicted, holding=holding, write_limit=self.backpressure.limit)
+        self._maybe_seal(copied, status)
+        return None
+
+    def _maybe_seal(self, copied: bool, status: EngineStatus) -> None:
+        busy = any(vdisk.epoch and vdisk.epoch.state in ("reading", "sending") for vdisk in status.vdisks.values())
+        if self.epochs.open is not None or busy or status.link.state != "up":
+            return
+        interval = _EPOCH_WHEN_COPIED if copied else _EPOCH_WHILE_COPYING
+        if time.monotonic() - self.epochs.sealed_at >= interval:
+            self.epochs.seal()
+
+    def _warm_verified(self, status: EngineStatus) -> bool:
+        """Compares hashes of everything once while the VM runs, so that the cutover needs to compare little."""
+        if self._verified_once:
+            return True
+        states = {vdisk.verify.state for vdisk in status.vdisks.values()}
+        if not self._verifying:
+            for vdisk in self.run.vdisk_names:
+                self.run.source.engine.verify(vdisk, "remaining")
+            self._verifying = True
+            return False
+        self._verified_once = "running" not in states
+        return self._verified_once
+
+    def _hold(self, predicted: float, outlook: gate.Outlook, mode: Cutover) -> str:
+        spec = self.run.migration.spec
+        words = gate.explain(predicted, spec.max_downtime, outlook, mode=mode, backpressure=spec.write_backpressure)
+        if spec.target_time is not None and time.monotonic() - self._started > spec.target_time:
+            raise HoldError(
+                f"the gate did not open within {format_duration(spec.target_time)}: {words}",
+                remedy=f"`drover resume {self.run.migration.id}` goes on from here, with other limits if you give them",
+            )
+        if not self._explained:
+            self.run.say(words)
+        self._explained = words
+        if spec.write_backpressure:
+            self.backpressure.tighten(self.reporter.vm_write_rate)
+        return words
+
+    def _lost_process(self) -> bool:
+        """Whether the VM's hypervisor process ended; libvirt may need a moment to notice."""
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            if self.run.domain.ID() != self._process:
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _restart_engines(self, error: EngineError) -> None:
+        self._restarts += 1
+        if self._restarts > _RESTARTS:
+            raise MigrationError(f"an engine dies again and again: {error.message}") from error
+        run = self.run
+        run.say(f"{error.message}: starting it again; only what was not acknowledged is sent again")
+        self.epochs.open = None
+        prepare(run)
+        self._begin()
+
+    def _resume_after_power_cycle(self) -> None:
+        self.run.say(f"{self.run.migration.spec.vm} was power-cycled at the source")
+        self.epochs.open = None
+        prepare(self.run)
+        self._begin()
+
+
+def raise_if_held(run: Run, status: EngineStatus) -> None:
+    """Raises MigrationError if an engine holds a VDISK; engines and bitmaps stay as they are."""
+    for name, vdisk in status.vdisks.items():
+        if vdisk.state == "held" and vdisk.error is not None:
+            where = "" if vdisk.error.offset is None else f" at offset {vdisk.error.offset}"
+            raise MigrationError(
+                f"VDISK {name} of {run.migration.spec.vm} is held ({vdisk.error.code}{where}): {vdisk.error.message}",
+                remedy=f"cure that, then `drover resume {run.migration.id}`",
+            )

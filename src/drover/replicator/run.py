@@ -1,0 +1,163 @@
+"""One run of one migration by this process: its two sides, the VM, the capture of its writes."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+import libvirt
+
+from drover.engine.certificates import DESTINATION, issue
+from drover.engine.client import Endpoint, nbd
+from drover.engine.launcher import addresses
+from drover.engine.status import EngineStatus
+from drover.engine.volume import open_volume
+from drover.errors import EngineError, MigrationError
+from drover.model.migration import Facts, Migration, ReplicaVdisk, State
+from drover.platforms.libvirt.capture import Capture
+from drover.platforms.libvirt.host import address_of
+from drover.platforms.libvirt.inventory import find_domain
+from drover.replicator.events import Message, Observer
+from drover.replicator.guard import Guard
+from drover.replicator.side import Side
+from drover.store import MigrationStore
+
+
+class Run:
+    """Everything that the steps of a migration share. Opening raises InputError if a site cannot be reached."""
+
+    def __init__(self, store: MigrationStore, migration: Migration, observe: Observer) -> None:
+        self.store = store
+        self.migration = migration
+        self.observe = observe
+        self.source = Side("source", migration.spec.source, migration.id)
+        self.destination = Side("destination", migration.spec.destination, migration.id)
+        self.guard = Guard()
+        self.domain: libvirt.virDomain = find_domain(self.source.connection, migration.facts.uuid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.guard.disarm()
+        self.source.close()
+        self.destination.close()
+
+    @property
+    def facts(self) -> Facts:
+        return self.migration.facts
+
+    @property
+    def vdisks(self) -> list[ReplicaVdisk]:
+        return self.migration.facts.vdisks
+
+    @property
+    def vdisk_names(self) -> list[str]:
+        return [vdisk.name for vdisk in self.vdisks]
+
+    def save(self) -> None:
+        """Makes the facts durable."""
+        self.store.save(self.migration)
+
+    def enter(self, state: State, reason: str | None = None, remedy: str | None = None) -> None:
+        """Changes state, durably, and says so."""
+        changed = self.migration.state != state
+        self.store.enter(self.migration, state, reason=reason, remedy=remedy)
+        if changed or reason:
+            self.observe(Message(migration=self.migration.id, text=reason or str(state), state=state))
+
+    def say(self, text: str) -> None:
+        """Tells the administrator, and remembers it."""
+        self.store.note(self.migration, text)
+        self.observe(Message(migration=self.migration.id, text=text, state=self.migration.state))
+
+    def capture(self) -> Capture:
+        """The capture of the VM as it runs now; QEMU's folder changes with each start of the VM."""
+        pattern = f"/var/lib/libvirt/qemu/domain-{self.domain.ID()}-*"
+        found = self.source.host.run("sh", "-c", f"ls -d {pattern}", check=False).stdout.decode().split("\n")[0]
+        folder = found or "/var/lib/libvirt/qemu"
+        return Capture(self.domain, self.vdisk_names, f"{folder}/drover.sock")
+
+    def connect_engines(self) -> None:
+        """Starts both engines if need be and joins them, under a new fencing token and new certificates.
+
+        Raises EngineError if the source's engine reaches none of the destination's addresses.
+        """
+        spec, facts = self.migration.spec, self.facts
+        facts.token += 1
+        self.save()
+        for side in (self.source, self.destination):
+            side.drop_engine()
+        source, destination = issue(self.migration.id)
+        wildcard = self.destination.engine.listen("0.0.0.0:0", destination, token=facts.token)
+        port = wildcard.rpartition(":")[2]
+        given = spec.destination_address or facts.address or address_of(spec.destination)
+        candidates = [given] if given else addresses(self.destination.host)
+        for address in candidates:
+            self.source.engine.connect(
+                f"{address}:{port}",
+                source,
+                server=DESTINATION,
+                token=facts.token,
+                connections=spec.connections,
+                compression=spec.compression,
+            )
+            if given or self._is_up():
+                facts.address = address
+                break
+        else:
+            raise EngineError(
+                f"the source's engine reaches the destination's at none of {', '.join(candidates)}",
+                remedy="name an address that is open between the sites with --destination-address",
+            )
+        self.source.engine.pace(background=spec.bandwidth, foreground=spec.bandwidth)
+        self.save()
+
+    def put_destination(self) -> None:
+        """Tells the destination's engine where each VDISK goes."""
+        for vdisk in self.vdisks:
+            assert vdisk.path is not None
+            endpoint = open_volume(
+                self.destination.home, vdisk.name, path=vdisk.path, format=vdisk.format, writable=True
+            )
+            self.destination.engine.put_vdisk(vdisk.name, size=vdisk.size, endpoint=endpoint)
+
+    def put_source(self, endpoints: dict[str, Endpoint]) -> None:
+        """Tells the source's engine where to read each VDISK."""
+        for vdisk in self.vdisks:
+            self.source.engine.put_vdisk(vdisk.name, size=vdisk.size, endpoint=endpoints[vdisk.name])
+
+    def live_endpoints(self, capture: Capture) -> dict[str, Endpoint]:
+        """The VDISKs as the running QEMU exports them."""
+        return {name: nbd(capture.socket, export) for name, export in capture.export().items()}
+
+    def stopped_endpoints(self) -> dict[str, Endpoint]:
+        """The VDISKs of a VM that has no hypervisor process, opened read-only on its host."""
+        return {
+            vdisk.name: open_volume(
+                self.source.home, vdisk.name, path=vdisk.source_path, format=vdisk.source_format, writable=False
+            )
+            for vdisk in self.vdisks
+        }
+
+    def wait_for_link(self, timeout: float) -> EngineStatus:
+        """The source engine's status once its link is up. Raises MigrationError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            status = self.source.engine.status()
+            if status.link.state == "up":
+                return status
+            if time.monotonic() > deadline:
+                raise MigrationError(
+                    f"the link between the sites is {status.link.state}: {status.link.reason or 'no answer'}",
+                    remedy=f"repair the network, then `drover resume {self.migration.id}`",
+                )
+            time.sleep(0.1)
+
+    def _is_up(self) -> bool:
+        for _ in range(50):
+            if self.source.engine.status().link.state == "up":
+                return True
+            time.sleep(0.1)
+        return False

@@ -1,0 +1,159 @@
+"""Migrations and their history in a database, and the lock that lets one process at a time run one."""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from drover.errors import DroverError, InputError, MigrationError
+from drover.model.migration import Facts, Migration, Spec, State, may_follow
+
+_metadata = sa.MetaData()
+_migrations = sa.Table(
+    "migrations",
+    _metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("vm", sa.String, nullable=False),
+    sa.Column("state", sa.String, nullable=False, index=True),
+    sa.Column("reason", sa.String),
+    sa.Column("remedy", sa.String),
+    sa.Column("spec", sa.JSON, nullable=False),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+_events = sa.Table(
+    "events",
+    _metadata,
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("migration", sa.String, sa.ForeignKey("migrations.id"), nullable=False, index=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("text", sa.String, nullable=False),
+)
+
+
+def data_folder() -> Path:
+    """The administrator's data folder: `DROVER_DATA`, else the XDG data folder."""
+    if given := os.environ.get("DROVER_DATA"):
+        return Path(given).absolute()
+    share = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(share) / "drover"
+
+
+class MigrationStore:
+    """Every migration that this Drover knows. Each write is durable when the call returns."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or data_folder()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._engine = sa.create_engine(f"sqlite:///{self.folder / 'drover.sqlite'}")
+            sa.event.listen(self._engine, "connect", _make_durable)
+            _metadata.create_all(self._engine)
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            raise DroverError(
+                f"cannot open Drover's database in {self.folder}: {error}",
+                remedy="make the folder writable, or name another one in DROVER_DATA",
+            ) from error
+
+    def add(self, spec: Spec, facts: Facts) -> Migration:
+        migration = Migration(id=f"m-{secrets.token_hex(4)}", spec=spec, facts=facts)
+        with self._engine.begin() as db:
+            db.execute(_migrations.insert().values(**_row(migration)))
+            db.execute(_event(migration.id, "state", State.PLANNED))
+        return migration
+
+    def get(self, migration_id: str) -> Migration:
+        """The migration with this id, or the only one whose id begins so. Raises InputError."""
+        query = sa.select(_migrations).where(_migrations.c.id.startswith(migration_id, autoescape=True))
+        with self._engine.connect() as db:
+            rows = db.execute(query).mappings().all()
+        if len(rows) != 1 or not migration_id:
+            raise InputError(
+                f"there is no migration {migration_id!r}"
+                if not rows
+                else f"{migration_id!r} is more than one migration",
+                remedy="`drover status` lists them",
+            )
+        return _migration(rows[0])
+
+    def all(self, *, include_ended: bool = True) -> list[Migration]:
+        """Newest first."""
+        with self._engine.connect() as db:
+            rows = db.execute(sa.select(_migrations).order_by(_migrations.c.created_at.desc())).mappings().all()
+        migrations = [_migration(row) for row in rows]
+        return [m for m in migrations if include_ended or not m.state.ended]
+
+    def save(self, migration: Migration) -> None:
+        """Stores the facts as they are now; the state stays what it was."""
+        migration.updated_at = time.time()
+        with self._engine.begin() as db:
+            db.execute(_migrations.update().where(_migrations.c.id == migration.id).values(**_row(migration)))
+
+    def enter(
+        self, migration: Migration, state: State, *, reason: str | None = None, remedy: str | None = None
+    ) -> None:
+        """Moves a migration to `state`. Raises MigrationError for a step that its life does not have."""
+        if not may_follow(migration.state, state):
+            raise MigrationError(f"migration {migration.id} is {migration.state} and cannot become {state}")
+        changed = migration.state != state
+        migration.state, migration.reason, migration.remedy = state, reason, remedy
+        migration.updated_at = time.time()
+        with self._engine.begin() as db:
+            db.execute(_migrations.update().where(_migrations.c.id == migration.id).values(**_row(migration)))
+            if changed or reason:
+                db.execute(_event(migration.id, "state", f"{state}: {reason}" if reason else str(state)))
+
+    def note(self, migration: Migration, text: str) -> None:
+        """Remembers something that happened to a migration."""
+        with self._engine.begin() as db:
+            db.execute(_event(migration.id, "note", text))
+
+    def history(self, migration_id: str) -> list[tuple[float, str, str]]:
+        """(Unix seconds, kind, text) of everything that happened to a migration, oldest first."""
+        query = sa.select(_events.c.at, _events.c.kind, _events.c.text).where(_events.c.migration == migration_id)
+        with self._engine.connect() as db:
+            return [(row.at, row.kind, row.text) for row in db.execute(query.order_by(_events.c.number))]
+
+    @contextmanager
+    def running(self, migration: Migration) -> Iterator[None]:
+        """Holds a migration for this process; the kernel lets go of it if the process dies. Raises InputError."""
+        path = self.folder / f"{migration.id}.lock"
+        with path.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(
+                    f"another drover process is running migration {migration.id} of {migration.spec.vm}",
+                    remedy="let it finish, or stop it first",
+                ) from None
+            yield
+
+
+def _make_durable(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()
+
+
+def _row(migration: Migration) -> dict[str, object]:
+    fields = migration.model_dump(mode="json")
+    return {**fields, "vm": migration.spec.vm}
+
+
+def _migration(row: sa.RowMapping) -> Migration:
+    return Migration.model_validate({key: value for key, value in row.items() if key != "vm"})
+
+
+def _event(migration_id: str, kind: str, text: str) -> sa.Insert:
+    return _events.insert().values(migration=migration_id, at=time.time(), kind=kind, text=text)
