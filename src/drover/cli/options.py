@@ -16,13 +16,11 @@ From = Annotated[str, typer.Option("--from", metavar="URI", help="The site where
 To = Annotated[str, typer.Option("--to", metavar="URI", help="The site where it shall run.")]
 Network = Annotated[
     list[str],
-    typer.Option("--network", metavar="A=B", help="Network A of the source becomes B. Repeatable. Default: same name."),
+    typer.Option("--network", metavar="A=B", help="Source network A becomes B. Repeatable. Default: same name."),
 ]
 Pool = Annotated[
     list[str],
-    typer.Option(
-        "--pool", metavar="[VDISK=]POOL", help="Destination pool, of all VDISKs or of one. Repeatable."
-    ),
+    typer.Option("--pool", metavar="[VDISK=]POOL", help="Destination pool of all VDISKs, or of one. Repeatable"),
 ]
 Format = Annotated[
     list[str],

@@ -7,7 +7,7 @@ import time
 from pathlib import Path, PurePosixPath
 
 from drover.engine.client import EngineClient
-from drover.errors import DroverError, EngineError, HostError
+from drover.errors import DroverError, EngineError
 from drover.platforms.libvirt.host import Host, put_file, spawn
 
 _ROOT = PurePosixPath("/var/lib/libvirt/drover")
@@ -92,12 +92,3 @@ class EngineHome:
             content = engine_binary().read_bytes()
             put_file(self.host, f"{target}.part", content, mode=0o755)
             self.host.run("mv", f"{target}.part", target)
-
-
-def addresses(host: Host) -> list[str]:
-    """The host's own addresses that another host could reach, IPv4 first. Raises HostError."""
-    words = host.run("ip", "-o", "address", "show", "scope", "global", "up").stdout.decode().split("\n")
-    found = [line.split()[3].partition("/")[0] for line in words if len(line.split()) > 3]
-    if not found:
-        raise HostError(f"{host.name} has no network address", remedy="name one with --destination-address")
-    return sorted(found, key=lambda address: ":" in address)

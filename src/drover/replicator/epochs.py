@@ -11,6 +11,8 @@ from drover.replicator.run import Run
 
 _FAILURES = 5
 """Epochs that may fail one after the other before the administrator is asked."""
+_SHORT = 5.0
+"""Seconds; an epoch of at most this length is like the last one."""
 _REMEMBERED = 20
 """Epochs whose sizes the gate looks back on."""
 
@@ -28,6 +30,8 @@ class Epochs:
     seconds: float = 0.0
     """How long the latest epoch took from seal to acknowledgement."""
     _failures: int = 0
+    _sealed_after: float = 0.0
+    _long: bool = True
     rate: float = 0.0
     """Bytes/s at which epochs of some size were stored lately."""
 
@@ -36,6 +40,7 @@ class Epochs:
         facts, capture = self.run.facts, self.run.capture()
         number = facts.epoch
         capture.seal(number)
+        self._sealed_after = time.monotonic() - self.sealed_at
         self.open, self.sealed_at = number, time.monotonic()
         facts.epoch = number + 1
         self.run.save()
@@ -79,7 +84,11 @@ class Epochs:
 
     def _remember(self, size: int) -> None:
         self.size, self.seconds = size, time.monotonic() - self.sealed_at
-        self.sizes = [*self.sizes[-_REMEMBERED + 1 :], size]
+        # One that was sealed after a long background says little of the short ones that a cutover sees.
+        long, self._long = self._long, self._sealed_after > _SHORT
+        if self._long <= long:
+            kept = self.sizes[-_REMEMBERED + 1 :] if self._long == long else []
+            self.sizes = [*kept, size]
         if size >= 1 << 20:
             latest = size / max(self.seconds, 1e-3)
             self.rate = latest if not self.rate else 0.7 * self.rate + 0.3 * latest

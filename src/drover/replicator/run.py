@@ -6,12 +6,11 @@ from typing import Self
 
 import libvirt
 
-from drover.engine.certificates import DESTINATION, issue
 from drover.engine.client import Endpoint, nbd
-from drover.engine.launcher import addresses
+from drover.engine.join import addresses, join
 from drover.engine.status import EngineStatus
 from drover.engine.volume import open_volume
-from drover.errors import EngineError, MigrationError
+from drover.errors import MigrationError
 from drover.model.migration import Facts, Migration, ReplicaVdisk, State
 from drover.platforms.libvirt.capture import Capture
 from drover.platforms.libvirt.host import address_of
@@ -89,28 +88,17 @@ class Run:
         self.save()
         for side in (self.source, self.destination):
             side.drop_engine()
-        source, destination = issue(self.migration.id)
-        wildcard = self.destination.engine.listen("0.0.0.0:0", destination, token=facts.token)
-        port = wildcard.rpartition(":")[2]
-        given = spec.destination_address or facts.address or address_of(spec.destination)
-        candidates = [given] if given else addresses(self.destination.host)
-        for address in candidates:
-            self.source.engine.connect(
-                f"{address}:{port}",
-                source,
-                server=DESTINATION,
-                token=facts.token,
-                connections=spec.connections,
-                compression=spec.compression,
-            )
-            if given or self._is_up():
-                facts.address = address
-                break
-        else:
-            raise EngineError(
-                f"the source's engine reaches the destination's at none of {', '.join(candidates)}",
-                remedy="name an address that is open between the sites with --destination-address",
-            )
+        known = spec.destination_address or facts.address
+        named = address_of(spec.destination)
+        facts.address = join(
+            self.source.engine,
+            self.destination.engine,
+            [known] if known else [*([named] if named else []), *addresses(self.destination.host)],
+            migration=self.migration.id,
+            token=facts.token,
+            connections=spec.connections,
+            compression=spec.compression,
+        )
         self.source.engine.pace(background=spec.bandwidth, foreground=spec.bandwidth)
         self.save()
 
@@ -154,10 +142,3 @@ class Run:
                     remedy=f"repair the network, then `drover resume {self.migration.id}`",
                 )
             time.sleep(0.1)
-
-    def _is_up(self) -> bool:
-        for _ in range(50):
-            if self.source.engine.status().link.state == "up":
-                return True
-            time.sleep(0.1)
-        return False

@@ -1,0 +1,51 @@
+"""One lab for all migrations; a VM of its own for each test."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from drover.lab import Lab
+from tests.migration.world import Vm, traces
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    lab = Lab(Path(__file__).parents[2] / ".lab" / "test")
+    lab.reset()
+    lab.up()
+    yield lab
+    lab.reset()
+
+
+@pytest.fixture
+def make_vm(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Vm]]:
+    """Makes running VMs, and at the end demands that nothing of Drover's is left of them at either site."""
+    made: list[str] = []
+
+    def make(
+        *,
+        pattern: str = "random",
+        rate: float = 40,
+        formats: tuple[str, str] = ("raw", "qcow2"),
+        size: int = 96 << 20,
+        start: bool = True,
+    ) -> Vm:
+        name = f"vm-{next(_numbers)}"
+        made.append(name)
+        lab.add_vm(name, formats=formats, size=size, pattern=pattern, rate=rate, start=start)
+        if start:
+            lab.wait_console("alpha", name, r"WITNESS (WROTE|NEW)")
+        return Vm(lab, name, tmp_path)
+
+    yield make
+    lab.link.set(rate=None, delay=0, jitter=0, loss=0, cut=False)
+    left = [trace for name in made for trace in traces(lab, name)]
+    for name in made:
+        for site in lab.sites:
+            if site.state(name) is not None:
+                site.remove(name)
+    assert not left

@@ -1,0 +1,130 @@
+"""What tests look at in the world: VDISKs compared by a program that is not ours, and traces that must not be there."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import libvirt_qemu
+
+from drover.lab import Lab
+from tests.migration.drover import Drover, Event
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A lab VM that a test migrates from alpha to beta."""
+
+    lab: Lab
+    name: str
+    data: Path
+
+    @property
+    def sites(self) -> list[str]:
+        """`drover migrate` for this VM, but for where its VDISKs go."""
+        alpha, beta = self.lab.site("alpha"), self.lab.site("beta")
+        return [
+            *("migrate", self.name, "--from", alpha.uri, "--to", beta.uri),
+            *("--network", f"{alpha.network}={beta.network}"),
+        ]
+
+    @property
+    def arguments(self) -> list[str]:
+        """`drover migrate` for this VM with the system VDISK as qcow2 and the records as raw."""
+        pools = ["--pool", "vda=qcow2", "--pool", "vdb=raw", "--format", "vda=qcow2", "--format", "vdb=raw"]
+        return [*self.sites, *pools]
+
+    def migrate(self, *options: str) -> Drover:
+        return Drover(self.data, *self.arguments, *options)
+
+    def resume(self, migration: str, *options: str) -> Drover:
+        return Drover(self.data, "resume", migration, *options)
+
+    def state(self, site: str) -> str | None:
+        return self.lab.site(site).state(self.name)
+
+    def compare_and_finish(self, process: Drover) -> Event:
+        """Compares source and destination while the VM runs at neither side, then lets the migration end."""
+        process.wait_state("starting")
+        process.freeze()
+        try:
+            assert self.state("alpha") == "off"
+            assert self.state("beta") in (None, "off"), "the destination started before it could be compared"
+            self.compare(process.events[0]["vdisks"])
+        finally:
+            process.thaw()
+        return process.finish()
+
+    def compare(self, vdisks: list[dict[str, Any]]) -> None:
+        """`qemu-img compare` of every VDISK; both sides must stand still."""
+        pools = self.lab.site("beta").folder / "pools"
+        for vdisk in vdisks:
+            copy = pools / vdisk["pool"] / vdisk["volume"]
+            formats = ["-f", vdisk["source_format"], "-F", vdisk["format"]]
+            done = subprocess.run(
+                ["qemu-img", "compare", "-U", *formats, vdisk["source_path"], copy],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{vdisk['name']}: {done.stdout}{done.stderr}"
+            assert "identical" in done.stdout
+
+    def announced(self, site: str) -> int:
+        """The highest record that the guest's witness announced as durable there."""
+        numbers = [
+            int(line.split()[2]) for line in self.lab.console(site, self.name).splitlines() if "WITNESS WROTE" in line
+        ]
+        return max(numbers, default=0)
+
+    def assert_witness(self) -> None:
+        """The guest at the destination has every record that it announced at the source."""
+        announced = self.announced("alpha")
+        self.lab.check_vm(self.name, timeout=90)
+        said = self.lab.console("beta", self.name)
+        checked = [int(line.split()[2]) for line in said.splitlines() if line.startswith("WITNESS OK")]
+        assert checked and max(checked) >= announced, (announced, checked)
+
+
+def traces(lab: Lab, name: str) -> list[str]:
+    """Everything of Drover's that is still at a site: processes, files, exports, bitmaps, limits."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(b"/libvirt/drover/" in word for word in words) or b"drover.replicator.guard" in words:
+            found.append(f"process {b' '.join(words).decode(errors='replace')}")
+    for site in lab.sites:
+        found += [str(path) for path in (site.folder / "lib" / "drover").glob("**/*")]
+        found += [str(path) for path in (site.folder / "lib").glob("**/drover.sock")]
+        with site.connection() as connection:
+            for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+                if domain.name() == name:
+                    found += _inside(domain)
+    return found
+
+
+def _inside(domain: Any) -> list[str]:
+    found = []
+    for device in _qmp(domain, "query-block"):
+        for bitmap in device.get("inserted", {}).get("dirty-bitmaps", []):
+            found.append(f"bitmap {bitmap.get('name')}")
+    found += [f"export {export['id']}" for export in _qmp(domain, "query-block-exports")]
+    if _served(domain):
+        found.append("QEMU's NBD server")
+    for vdisk in ("vda", "vdb"):
+        limits = domain.blockIoTune(vdisk, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        found += [f"limit {key}" for key, value in limits.items() if isinstance(value, int) and value]
+    return found
+
+
+def _served(domain: Any) -> bool:
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": "nbd-server-stop"}), 0))
+    return "error" not in answer
+
+
+def _qmp(domain: Any, command: str) -> Any:
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": command}), 0))
+    return answer["return"]

@@ -1,0 +1,72 @@
+"""A profile arrives with other disks and networks and nothing else changed."""
+
+import xml.etree.ElementTree as ET
+
+from drover.platforms.libvirt.profile import NewDisk, is_marked, mark_migrated, networks_in, translate
+
+PROFILE = """
+<domain type='kvm' id='7'>
+  <name>web-1</name><uuid>4dea22b3-1d52-d8f3-2516-782e98ab3fa0</uuid>
+  <metadata><app:owner xmlns:app="https://example.org/app">ops</app:owner></metadata>
+  <memory unit='KiB'>131072</memory>
+  <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type></os>
+  <seclabel type='dynamic' model='apparmor' relabel='yes'/>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw' cache='none' discard='unmap'/>
+      <source file='/a/web-1.img' index='2'/><backingStore/>
+      <target dev='vda' bus='virtio'/><serial>S1</serial><alias name='virtio-disk0'/>
+    </disk>
+    <disk type='file' device='cdrom'><source file='/a/install.iso'/><target dev='sda' bus='sata'/><readonly/></disk>
+    <interface type='network'>
+      <mac address='52:54:00:00:00:01'/><source network='prod' portid='x' bridge='virbr0'/>
+      <target dev='vnet3'/><model type='virtio'/><alias name='net0'/>
+    </interface>
+    <interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/></interface>
+  </devices>
+</domain>"""
+
+
+def translated() -> ET.Element:
+    disks = {"vda": NewDisk(path="/b/web-1-vda.qcow2", format="qcow2", block=False)}
+    return ET.fromstring(translate(PROFILE, disks=disks, networks={"prod": "dmz", "br0": "lan"}, emulator=None))
+
+
+def test_disks_point_at_their_copies_and_keep_their_identity() -> None:
+    disk = translated().find("devices/disk")
+    assert disk is not None
+    assert [child.tag for child in disk] == ["source", "driver", "target", "serial"]
+    assert disk.find("source").attrib == {"file": "/b/web-1-vda.qcow2"}
+    assert disk.find("driver").attrib == {"name": "qemu", "type": "qcow2", "cache": "none", "discard": "unmap"}
+    assert disk.find("serial").text == "S1"
+
+
+def test_networks_are_mapped_and_addresses_kept() -> None:
+    first, second = translated().findall("devices/interface")
+    assert first.find("source").attrib == {"network": "dmz"}
+    assert first.find("mac").get("address") == "52:54:00:00:00:01"
+    assert first.find("target") is None
+    assert second.get("type") == "network"
+    assert second.find("source").attrib == {"network": "lan"}
+
+
+def test_what_belongs_to_the_vm_stays() -> None:
+    profile = translated()
+    assert profile.findtext("uuid") == "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+    assert profile.find("metadata/{https://example.org/app}owner") is not None
+    assert profile.get("id") is None
+    assert profile.find("seclabel") is None
+    cdrom = profile.findall("devices/disk")[1]
+    assert cdrom.find("source") is None
+
+
+def test_networks_in_a_profile_are_named_once() -> None:
+    assert networks_in(PROFILE) == ["prod", "br0"]
+
+
+def test_a_marked_profile_says_where_the_vm_went() -> None:
+    assert is_marked(PROFILE) is None
+    marked = mark_migrated(PROFILE, migration="m-1", destination="qemu:///b", when="2026-11-23T00:00:00Z")
+    assert is_marked(marked) == {"migration": "m-1", "destination": "qemu:///b", "at": "2026-11-23T00:00:00Z"}
+    assert len(ET.fromstring(marked).findall("seclabel")) == 2

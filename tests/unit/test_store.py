@@ -1,0 +1,64 @@
+"""What the store was told survives; one process at a time runs a migration."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drover.errors import InputError, MigrationError
+from drover.model.migration import Facts, Spec, State
+from drover.store import MigrationStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> MigrationStore:
+    return MigrationStore(tmp_path)
+
+
+def spec(vm: str = "web-1") -> Spec:
+    return Spec(vm=vm, source="qemu:///system", destination="qemu+ssh://other/system")
+
+
+def test_facts_and_states_are_read_back_as_written(store: MigrationStore, tmp_path: Path) -> None:
+    migration = store.add(spec(), Facts(uuid="u", epoch=3, io_tune={"vda": {"write_bytes_sec": 7}}))
+    store.enter(migration, State.PREPARING)
+    store.enter(migration, State.PAUSED, reason="the link is cut", remedy="heal it")
+    again = MigrationStore(tmp_path).get(migration.id)
+    assert again == migration
+    assert [text for _, _, text in store.history(migration.id)] == ["planned", "preparing", "paused: the link is cut"]
+
+
+def test_a_step_that_the_life_of_a_migration_has_not_is_refused_and_changes_nothing(store: MigrationStore) -> None:
+    migration = store.add(spec(), Facts())
+    with pytest.raises(MigrationError):
+        store.enter(migration, State.STARTING)
+    assert store.get(migration.id).state is State.PLANNED
+
+
+def test_the_beginning_of_an_id_is_enough_unless_it_is_two(store: MigrationStore) -> None:
+    first, second = store.add(spec("a"), Facts()), store.add(spec("b"), Facts())
+    assert store.get(first.id[:-1]) in (first, second)
+    for unclear in ("m-", "", "nothing", "%", "_"):
+        with pytest.raises(InputError):
+            store.get(unclear)
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(store: MigrationStore, tmp_path: Path) -> None:
+    migration = store.add(spec(), Facts())
+    script = (
+        "import sys, time; from pathlib import Path; from drover.store import MigrationStore\n"
+        "store = MigrationStore(Path(sys.argv[1])); m = store.get(sys.argv[2])\n"
+        "with store.running(m): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, tmp_path, migration.id], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="another drover process"), store.running(migration):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with store.running(migration):
+        pass
