@@ -31,8 +31,8 @@ $(STAMP)/venv: requirements.lock $(STAMP)/packages
 
 build: $(STAMP)/engine $(STAMP)/lab ## Build the engine and the lab's programs, and install Drover into .venv
 
-$(STAMP)/engine: $(RUST) pyproject.toml $(STAMP)/venv $(STAMP)/lab
-	CARGO_TARGET_DIR=$(CURDIR)/engine/target $(BIN)/maturin develop --release --quiet
+$(STAMP)/engine: $(RUST) pyproject.toml packaging/scripts/drover $(STAMP)/venv $(STAMP)/lab
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(STAMP)/lab: $(filter lab/%,$(RUST)) $(STAMP)/packages

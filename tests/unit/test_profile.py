@@ -70,3 +70,5 @@ def test_a_marked_profile_says_where_the_vm_went() -> None:
     marked = mark_migrated(PROFILE, migration="m-1", destination="qemu:///b", when="2026-11-23T00:00:00Z")
     assert is_marked(marked) == {"migration": "m-1", "destination": "qemu:///b", "at": "2026-11-23T00:00:00Z"}
     assert len(ET.fromstring(marked).findall("seclabel")) == 2
+    again = mark_migrated(marked, migration="m-1", destination="qemu:///b", when="2026-11-23T00:00:01Z")
+    assert len(ET.fromstring(again).findall("seclabel")) == 2

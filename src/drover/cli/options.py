@@ -33,8 +33,8 @@ CutoverMode = Annotated[
     typer.Option(
         "--cutover",
         metavar="auto|resume|restart|manual",
-        help="resume: continue with its memory, no reboot. restart: shut down here, boot there. manual: shut down here, "
-        "you start it there. auto: resume if it fits the maximum downtime. Default: auto.",
+        help="resume: continue with its memory, no reboot. restart: shut down here, boot there. manual: shut down "
+        "here, you start it there. auto: resume if it fits the maximum downtime. Default: auto.",
     ),
 ]
 MaxDowntime = Annotated[

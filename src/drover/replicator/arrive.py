@@ -58,8 +58,9 @@ def is_running_at_destination(run: Run) -> bool:
 def release_vdisks(run: Run) -> None:
     """After this no engine, and no server of ours, writes to the destination VDISKs."""
     run.destination.engine.fence(run.facts.token)
+    for name in run.destination.engine.status().vdisks:
+        run.destination.engine.remove_vdisk(name)
     for vdisk in run.vdisks:
-        run.destination.engine.remove_vdisk(vdisk.name)
         close_volume(run.destination.home, vdisk.name)
 
 

@@ -69,6 +69,8 @@ def _to_the_end(run: Run) -> None:
         give_back(run)
         lift_write_limits(run)
         _replicate_and_stop(run)
+    else:
+        leave_source(run)
     _forward(run)
     finish(run)
 

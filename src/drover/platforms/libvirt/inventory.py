@@ -132,6 +132,9 @@ def _vdisk(domain: libvirt.virDomain, disk: ET.Element, name: str) -> Vdisk:
     if obstacle is None:
         with doing(f"asking for the size of {domain.name()}/{name}"):
             size, allocated, _ = domain.blockInfo(name)
+        if domain.isActive():
+            # Of a running VM libvirt says the highest offset written since it started.
+            allocated = _actual_size(domain, path) or allocated
     return Vdisk(
         name=name,
         size=size,
@@ -142,6 +145,15 @@ def _vdisk(domain: libvirt.virDomain, disk: ET.Element, name: str) -> Vdisk:
         replicable=obstacle is None,
         obstacle=obstacle,
     )
+
+
+def _actual_size(domain: libvirt.virDomain, path: str) -> int:
+    """Bytes that an image of a running VM takes on its storage; 0 if QEMU does not know."""
+    for device in qmp(domain, "query-block"):
+        image = device.get("inserted", {}).get("image", {})
+        if image.get("filename") == path:
+            return int(image.get("actual-size", 0))
+    return 0
 
 
 def _resolve_volume(domain: libvirt.virDomain, source: ET.Element) -> tuple[str, str]:

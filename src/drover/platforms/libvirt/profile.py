@@ -59,10 +59,13 @@ def mark_migrated(xml: str, *, migration: str, destination: str, when: str) -> s
     """The profile of a VM that has moved away, such that it does not start by accident.
 
     A security label of a model that no host has makes libvirt refuse to start it and say the model's name.
+    Marking twice is marking once.
     """
     profile = ET.fromstring(xml)
     note = _metadata(profile, "migrated")
     note.attrib.update({"migration": migration, "destination": destination, "at": when})
+    for label in profile.findall(f"seclabel[@model='{_BLOCKER}']"):
+        profile.remove(label)
     blocker = ET.SubElement(profile, "seclabel", {"type": "static", "model": _BLOCKER, "relabel": "no"})
     ET.SubElement(blocker, "label").text = migration
     return ET.tostring(profile, encoding="unicode")
