@@ -2,7 +2,7 @@
 
 import pytest
 
-from drover.replicator.speed import Meter
+from drover.replicator.speed import Capacity, Meter
 
 
 class FakeClock:
@@ -31,3 +31,17 @@ def test_an_engine_that_was_started_again_counts_from_zero() -> None:
     clock.now = 2
     meter.add(300)
     assert meter.rate == pytest.approx(300)
+
+
+def test_an_idle_link_says_nothing_and_a_slow_epoch_says_much() -> None:
+    capacity = Capacity()
+    capacity.saw_background(25e6)
+    capacity.saw_background(1e6)
+    capacity.saw_epoch(200_000, 0.15, overhead=0.3)
+    assert capacity.rate == 25e6
+    for _ in range(20):
+        capacity.saw_epoch(300_000, 10.3, overhead=0.3)
+    assert capacity.rate == pytest.approx(30_000, rel=0.25)
+    for _ in range(20):
+        capacity.saw_epoch(50 << 20, 2.3, overhead=0.3)
+    assert capacity.rate == pytest.approx(25 << 20, rel=0.1)

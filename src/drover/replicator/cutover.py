@@ -60,7 +60,7 @@ def verify_stopped(run: Run) -> None:
     for attempt in range(_REPAIRS):
         for vdisk in run.vdisk_names:
             run.source.engine.verify(vdisk, "remaining")
-        status = _wait(run, lambda status: all(s.verify.state == "done" for s in _of(run, status)), "verification")
+        status = _wait(run, lambda status: all(_compared(s) for s in _of(run, status)), "verification")
         differing = sum(vdisk.verify.differing_chunks for vdisk in _of(run, status))
         roots = {name: status.vdisks[name].root for name in run.vdisk_names}
         if not differing and all(root is not None and root.source == root.destination for root in roots.values()):
@@ -107,7 +107,7 @@ def move_memory(run: Run) -> None:
     run.source.engine.background(MEMORY, "copy")
     _wait(run, lambda status: status.vdisks[MEMORY].background.state == "done", "the memory image")
     run.source.engine.verify(MEMORY, "all")
-    status = _wait(run, lambda status: status.vdisks[MEMORY].verify.state == "done", "the memory image")
+    status = _wait(run, lambda status: _compared(status.vdisks[MEMORY]), "the memory image")
     root = status.vdisks[MEMORY].root
     if root is None or root.source != root.destination:
         raise MigrationError(
@@ -138,6 +138,11 @@ def _last_epoch(run: Run, epochs: Epochs) -> None:
     _wait(run, epochs.settle, "the last epoch")
     cutover.last_epoch_bytes, cutover.last_epoch_seconds = epochs.size, time.monotonic() - begun
     run.save()
+
+
+def _compared(vdisk: VdiskStatus) -> bool:
+    """Whether every hash was compared, and either all are equal, with a root from both sides, or some differ."""
+    return vdisk.verify.state == "done" and (vdisk.root is not None or vdisk.verify.differing_chunks > 0)
 
 
 def _of(run: Run, status: EngineStatus) -> list[VdiskStatus]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from drover.engine.client import GONE, nbd
 from drover.engine.status import EngineStatus
 from drover.errors import EngineError
-from drover.replicator.gate import percentile
+from drover.replicator.gate import SEAL_SECONDS, percentile
 from drover.replicator.run import Run
+from drover.replicator.speed import Capacity
 
 _FAILURES = 5
 """Epochs that may fail one after the other before the administrator is asked."""
@@ -32,8 +33,7 @@ class Epochs:
     _failures: int = 0
     _sealed_after: float = 0.0
     _long: bool = True
-    rate: float = 0.0
-    """Bytes/s at which epochs of some size were stored lately."""
+    capacity: Capacity = field(default_factory=Capacity)
 
     def seal(self) -> int:
         """Seals the bitmap that records and offers it to the source's engine; its number."""
@@ -63,7 +63,7 @@ class Epochs:
             return False
         if not all(part and part.number == self.open and part.state == "acknowledged" for part in parts):
             return False
-        self._remember(sum(part.dirty_bytes for part in parts if part))
+        self._remember(sum(part.dirty_bytes for part in parts if part), max(part.seconds for part in parts if part))
         self.run.capture().release(self.open)
         self.open = None
         self._failures = 0
@@ -82,16 +82,14 @@ class Epochs:
         """Bytes that the next epoch holds at the p95 of the latest."""
         return percentile(self.sizes, 0.95)
 
-    def _remember(self, size: int) -> None:
-        self.size, self.seconds = size, time.monotonic() - self.sealed_at
+    def _remember(self, size: int, seconds: float) -> None:
+        self.size, self.seconds = size, seconds
+        self.capacity.saw_epoch(size, seconds, SEAL_SECONDS)
         # One that was sealed after a long background says little of the short ones that a cutover sees.
         long, self._long = self._long, self._sealed_after > _SHORT
         if self._long <= long:
             kept = self.sizes[-_REMEMBERED + 1 :] if self._long == long else []
             self.sizes = [*kept, size]
-        if size >= 1 << 20:
-            latest = size / max(self.seconds, 1e-3)
-            self.rate = latest if not self.rate else 0.7 * self.rate + 0.3 * latest
 
 
 def is_gone(error: EngineError) -> bool:

@@ -24,8 +24,8 @@ class Reporter:
         self._covered = Meter()
         self._wire = Meter()
         self._written = Meter()
-        self._verified = Meter()
-        self._verify_rate = 0.0
+        self._verify_rate = _VERIFY_GUESS
+        self._verifying_since: float | None = None
         self._base = run.facts.sent_bytes
         self._dirty: dict[str, int] = {}
         self._looked_at = 0.0
@@ -38,16 +38,16 @@ class Reporter:
         """What the gate needs to know, with guesses where nothing was measured."""
         self._measure(status)
         limit = self._run.migration.spec.bandwidth
-        measured = self._epochs.rate or self._wire.rate or _GUESS
-        rate = min(measured, limit) if limit else measured
+        measured = self._epochs.capacity.rate or _GUESS
+        rate = max(min(measured, limit) if limit else measured, 1.0)
         unverified = sum(v.size - v.verify.verified_bytes for v in status.vdisks.values())
         return Outlook(
             dirty=max(self._epochs.expected, sum(self._dirty.values())),
-            rate=max(rate, 1.0),
+            rate=rate,
             unverified=unverified,
-            verify_rate=max(self._verify_rate or _VERIFY_GUESS, 1.0),
+            verify_rate=max(self._verify_rate, 1.0),
             memory=self._run.domain.maxMemory() * 1024,
-            link_rate=max(rate, 1.0),
+            link_rate=rate,
         )
 
     def report(
@@ -83,15 +83,24 @@ class Reporter:
         self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))
         self._wire.add(status.link.sent_bytes)
         self._run.facts.sent_bytes = self._base + status.link.sent_bytes
-        checked = sum(vdisk.verify.checked_bytes for vdisk in status.vdisks.values())
-        if any(vdisk.verify.state == "running" for vdisk in status.vdisks.values()):
-            self._verified.add(checked)
-            self._verify_rate = self._verified.rate or self._verify_rate
+        if any(vdisk.background.state == "running" for vdisk in status.vdisks.values()):
+            self._epochs.capacity.saw_background(self._wire.rate)
+        self._measure_verification(status)
         if time.monotonic() - self._looked_at >= 1 and is_running(self._run.domain):
             self._looked_at = time.monotonic()
             totals = [io_statistics(self._run.domain, name) for name in self._run.vdisk_names]
             self._written.add(sum(total.write_bytes for total in totals))
             self._dirty = self._run.capture().dirty(self._run.facts.epoch)
+
+    def _measure_verification(self, status: EngineStatus) -> None:
+        if not any(vdisk.verify.state == "running" for vdisk in status.vdisks.values()):
+            self._verifying_since = None
+            return
+        now = time.monotonic()
+        self._verifying_since = self._verifying_since or now
+        if now - self._verifying_since >= 1:
+            checked = sum(vdisk.verify.checked_bytes for vdisk in status.vdisks.values())
+            self._verify_rate = checked / (now - self._verifying_since)
 
     def _vdisk(self, name: str, status: VdiskStatus) -> VdiskProgress:
         return VdiskProgress(

@@ -1,4 +1,4 @@
-"""Rates from totals that grow: what a migration did lately, smoothed."""
+"""Rates: what a migration did lately, and what the link between the sites carries."""
 
 import time
 from collections import deque
@@ -28,3 +28,26 @@ class Meter:
             return 0.0
         (start, before), (end, after) = self._samples[0], self._samples[-1]
         return (after - before) / (end - start) if end > start else 0.0
+
+
+class Capacity:
+    """What the link carries, learnt only while it was busy: an idle link says nothing. Bytes/s; 0 is unknown."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+
+    def saw_background(self, rate: float) -> None:
+        """Background replication went at `rate`; what limited it may also be the disks, so only more counts."""
+        self.rate = max(self.rate, rate)
+
+    def saw_epoch(self, size: int, seconds: float, overhead: float) -> None:
+        """An epoch of `size` bytes took `seconds`, of which `overhead` do not depend on its size."""
+        observed = size / max(seconds - overhead, 0.01)
+        slower = self.rate and seconds > overhead + 1.2 * size / self.rate
+        faster = observed > self.rate and size >= _TELLING
+        if slower or faster:
+            self.rate = (self.rate + observed) / 2 if self.rate else observed
+
+
+_TELLING = 8 << 20
+"""Bytes from which on an epoch's time says something about a fast link."""
