@@ -24,7 +24,7 @@ app.add_typer(vm_app, name="vm")
 _out = Console(soft_wrap=True)
 
 _Size = Annotated[str, typer.Option(help="Size of both VDISKs of a VM together, as in 512MiB.")]
-_Pattern = Annotated[str, typer.Option(help="What a VM writes: append, random, rewrite-hot or idle.")]
+_Pattern = Annotated[str, typer.Option(help="What a VM writes: append, random, rewrite-hot, idle; load: all it can.")]
 _Rate = Annotated[float, typer.Option(help="Writes per second of a VM.")]
 _SiteOption = Annotated[str, typer.Option("--site", help="The site, alpha or beta.")]
 _Name = Annotated[str, typer.Argument(help="The VM's name.")]

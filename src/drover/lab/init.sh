@@ -24,15 +24,17 @@ ip link set lo up
 ip link set eth0 up 2>/dev/null
 acpid -l /dev/null -M /etc/acpid.map -c /etc/acpi -a /etc/acpid.conf
 
-# Each witness.<option>=<value> of the kernel's command line becomes an option of the witness.
+# Each witness.<option>=<value> of the kernel's command line becomes an option of the witness; witness.load its mode.
+mode=
 options=
 for word in $(cat /proc/cmdline); do
 	case "$word" in
+	witness.load) mode=load ;;
 	witness.*=*) name=${word%%=*} && options="$options --${name#witness.} ${word#*=}" ;;
 	esac
 done
 echo "GUEST up after $(cut -d ' ' -f 1 /proc/uptime) s"
-drover-witness --device /dev/vdb --directory /data --console /dev/ttyS0 $options &
+drover-witness $mode --device /dev/vdb --directory /data --console /dev/ttyS0 $options &
 echo $! >/run/witness.pid
 wait $!
 echo "GUEST witness ended with status $?"

@@ -77,7 +77,8 @@ class Lab:
     ) -> None:
         """Makes a VM with two filled VDISKs of together `size` bytes at `site`, and starts it.
 
-        `pattern` and `rate` (writes per second) say what its witness writes. Raises InputError or PlatformError.
+        `pattern` and `rate` (writes per second) say what its witness writes; with the pattern `load` it writes as fast
+        as it can, says each second how fast (`LOAD iops=…`), and proves nothing. Raises InputError or PlatformError.
         """
         spec = vm.VmSpec(name=name, formats=tuple(formats), size=size, pattern=pattern, rate=rate)
         chosen = self.site(site)

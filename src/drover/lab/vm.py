@@ -14,7 +14,9 @@ import libvirt
 from drover.errors import InputError, PlatformError
 from drover.lab import content
 
-PATTERNS = ("append", "random", "rewrite-hot", "idle")
+# No pattern of the witness: it writes random blocks as fast as it can instead, and checks nothing.
+LOAD = "load"
+PATTERNS = ("append", "random", "rewrite-hot", "idle", LOAD)
 FORMATS = ("raw", "qcow2")
 # What a VM's VDISKs are for: /dev/vda has its file system, /dev/vdb the witness's records.
 ROLES = ("system", "records")
@@ -180,13 +182,12 @@ def _domain_xml(spec: VmSpec, volumes: list[Path], network: str) -> str:
         _disk_xml(path, volume_format, target)
         for path, volume_format, target in zip(volumes, spec.formats, ("vda", "vdb"), strict=True)
     )
-    options = {
-        "pattern": spec.pattern,
-        "rate": f"{spec.rate:g}",
-        "area-bytes": spec.area_size,
-        "file-bytes": spec.files_size,
-    }
-    line = " ".join([_KERNEL_LINE, *(f"witness.{name}={value}" for name, value in options.items())])
+    options = {"area-bytes": spec.area_size, "file-bytes": spec.files_size}
+    if spec.pattern == LOAD:
+        words = ["witness.load"]
+    else:
+        words = [f"witness.pattern={spec.pattern}", f"witness.rate={spec.rate:g}"]
+    line = " ".join([_KERNEL_LINE, *words, *(f"witness.{name}={value}" for name, value in options.items())])
     console = quoteattr(f"{CONSOLE_FOLDER}/{spec.name}.log")
     return f"""
 <domain type='qemu'>

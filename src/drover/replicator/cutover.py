@@ -141,8 +141,9 @@ def _last_epoch(run: Run, epochs: Epochs) -> None:
 
 
 def _compared(vdisk: VdiskStatus) -> bool:
-    """Whether every hash was compared, and either all are equal, with a root from both sides, or some differ."""
-    return vdisk.verify.state == "done" and (vdisk.root is not None or vdisk.verify.differing_chunks > 0)
+    """Whether a verification ended: with roots of both sides, with chunks that differ, or with some to compare anew."""
+    some_left = vdisk.verify.differing_chunks > 0 or vdisk.verify.verified_bytes < vdisk.size
+    return vdisk.verify.state == "done" and (vdisk.root is not None or some_left)
 
 
 def _of(run: Run, status: EngineStatus) -> list[VdiskStatus]:

@@ -20,6 +20,8 @@ TICK = 0.5
 _EPOCH_WHILE_COPYING = 10.0
 """Seconds between epochs while the background runs: writes to chunks not yet copied then cost nothing."""
 _EPOCH_WHEN_COPIED = 1.0
+_PILE = 64 << 20
+"""Bytes whose hashes may wait for the cutover, or a twentieth of a VDISK if that is more."""
 _RESTARTS = 20
 """Engines started again in one run before the administrator is asked."""
 
@@ -114,9 +116,10 @@ class Replication:
 
     def _warm_verified(self, status: EngineStatus) -> bool:
         """Compares hashes of everything once while the VM runs, so that the cutover needs to compare little."""
-        if self._verified_once:
-            return True
         states = {vdisk.verify.state for vdisk in status.vdisks.values()}
+        if self._verified_once:
+            self._verify_what_piled_up(status, idle="running" not in states)
+            return True
         if not self._verifying:
             for vdisk in self.run.vdisk_names:
                 self.run.source.engine.verify(vdisk, "remaining")
@@ -124,6 +127,11 @@ class Replication:
             return False
         self._verified_once = "running" not in states
         return self._verified_once
+
+    def _verify_what_piled_up(self, status: EngineStatus, *, idle: bool) -> None:
+        for name, vdisk in status.vdisks.items():
+            if idle and vdisk.size - vdisk.verify.verified_bytes > max(_PILE, vdisk.size // 20):
+                self.run.source.engine.verify(name, "remaining")
 
     def _hold(self, predicted: float, outlook: gate.Outlook, mode: Cutover) -> str:
         spec = self.run.migration.spec

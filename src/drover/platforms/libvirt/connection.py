@@ -35,7 +35,9 @@ def open_uri(uri: str) -> libvirt.virConnect:
             remedy="check that libvirtd runs there; a URI looks like qemu:///system or qemu+ssh://root@host/system",
         ) from None
     if connection.getType() != "QEMU":
-        raise InputError(f"{uri} is a {connection.getType()} hypervisor", remedy="Drover needs QEMU/KVM here")
+        raise InputError(
+            f"{uri} is a {connection.getType()} hypervisor", remedy="Drover needs QEMU/KVM, as in qemu:///system"
+        )
     connection.setKeepAlive(5, 6)
     return connection
 
