@@ -53,8 +53,13 @@ test-rust:
 	cd engine && cargo test --locked --quiet
 	cd lab && cargo test --locked --quiet
 
+# Tests wait more than they work: three at a time, each worker with a lab of its own.
 test-python:
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist worksteal -m "not soak"
+
+soak: build ## All tests, those of `make test` and the long ones
+	cd engine && cargo test --locked --release --quiet
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: build ## ruff, mypy --strict, rustfmt, clippy
 	$(BIN)/ruff check src tests bench

@@ -1,20 +1,22 @@
 """One lab for all migrations; a VM of its own for each test."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from drover.lab import Lab
-from tests.migration.world import Vm, traces
+from tests.migration.world import Vm, guards, traces
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    lab = Lab(Path(__file__).parents[2] / ".lab" / "test")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    lab = Lab(Path(__file__).parents[2] / ".lab" / worker)
     lab.reset()
     lab.up()
     yield lab
@@ -43,7 +45,7 @@ def make_vm(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Vm]]:
 
     yield make
     lab.link.set(rate=None, delay=0, jitter=0, loss=0, cut=False)
-    left = [trace for name in made for trace in traces(lab, name)]
+    left = [trace for name in made for trace in traces(lab, name)] + [f"guard {pid}" for pid in guards(tmp_path)]
     for name in made:
         for site in lab.sites:
             if site.state(name) is not None:

@@ -4,13 +4,12 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from drover.lab import Lab
 from tests.migration.drover import Drover, Event, run
-from tests.migration.world import Vm
+from tests.migration.world import Vm, processes
 
 SLOW = 3_000_000
 """Bytes/s of a link that lets a test act in the middle of a background of some 30 MiB on the wire."""
@@ -26,15 +25,11 @@ def in_epoch(event: Event) -> bool:
     return event["event"] == "progress" and event["epoch"] >= 2
 
 
-def kill_engine(role: str) -> None:
+def kill_engine(lab: Lab, role: str) -> None:
     """`kill -9` of the engine at one side."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
+    for pid, words in processes(lab).items():
         if words[0].endswith(f"-{role}/drover-engine".encode()):
-            os.kill(int(process.name), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
             return
     raise AssertionError(f"no {role} engine runs")
 
@@ -87,7 +82,7 @@ def test_an_engine_that_is_killed_in_the_background_is_started_again(
     lab.link.set(rate=SLOW)
     process = vm.migrate("--cutover", "restart")
     progress = process.wait_for(in_background(0.4))
-    kill_engine(role)
+    kill_engine(vm.lab, role)
     lab.link.set(rate=None)
     vm.compare_and_finish(process)
     vm.assert_witness()
@@ -99,7 +94,7 @@ def test_an_engine_that_is_killed_between_epochs_loses_no_write(make_vm: Callabl
     vm = make_vm(pattern="rewrite-hot", rate=80)
     process = vm.migrate("--cutover", "restart", "--max-downtime", "1ms")
     process.wait_state("ready")
-    kill_engine(role)
+    kill_engine(vm.lab, role)
     process.wait_for(lambda event: event["event"] == "message" and "starting it again" in event["text"])
     process.wait_state("ready")
     process.kill()
@@ -114,12 +109,21 @@ def test_an_engine_that_is_killed_in_the_cutover_gives_the_vm_back_or_loses_noth
     vm = make_vm(pattern="append")
     process = vm.migrate("--cutover", "resume")
     process.wait_state(state)
-    kill_engine(role)
+    kill_engine(vm.lab, role)
     finish_and_check(vm, process)
 
 
-@pytest.mark.parametrize("state", ["preparing", "replicating", "ready", "cutting over", "verifying", "starting"])
-@pytest.mark.parametrize("cutover", ["resume", "restart"])
+@pytest.mark.parametrize(
+    ("cutover", "state"),
+    [
+        *(
+            ("resume", state)
+            for state in ("preparing", "replicating", "ready", "cutting over", "verifying", "starting")
+        ),
+        *(("restart", state) for state in ("cutting over", "verifying", "starting")),
+        *(pytest.param("restart", state, marks=pytest.mark.soak) for state in ("preparing", "replicating", "ready")),
+    ],
+)
 def test_drover_killed_in_any_state_goes_on(make_vm: Callable[..., Vm], state: str, cutover: str) -> None:
     vm = make_vm(pattern="random")
     process = vm.migrate("--cutover", cutover)
@@ -153,7 +157,7 @@ def test_resume_sends_only_what_is_missing(make_vm: Callable[..., Vm], lab: Lab)
     progress = process.wait_for(in_background(0.6))
     process.kill()
     for role in ("source", "destination"):
-        kill_engine(role)
+        kill_engine(vm.lab, role)
     lab.link.set(rate=None)
     migration = progress["migration"]
     again = vm.resume(migration)

@@ -5,7 +5,7 @@ The hosts are the lab's; `sshd -i` runs in their namespaces, so no port is opene
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +15,12 @@ from tests.migration.drover import Drover
 from tests.migration.world import Vm
 
 _SSHD = "/run/sshd"
-"""sshd's privilege separation folder, which a running system's own sshd makes."""
+"""sshd's privilege separation folder, which a started system has."""
 
 
 @pytest.fixture
-def ssh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def ssh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An `ssh` that leads to the hosts `alpha` and `beta`, with keys of its own."""
-    made = not Path(_SSHD).exists()
-    Path(_SSHD).mkdir(exist_ok=True)
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / key], check=True)
     (tmp_path / "authorized").write_text((tmp_path / "user.pub").read_text())
@@ -32,6 +30,8 @@ def ssh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     )
     entries = []
     for site in lab.sites:
+        # A site's /run is its own.
+        subprocess.run(site.enter("mkdir", "-p", _SSHD), check=True)
         proxy = " ".join(site.enter("/usr/sbin/sshd", "-i", "-f", str(tmp_path / "sshd")))
         entries.append(f"Host {site.name}\n  ProxyCommand {proxy}\n")
     (tmp_path / "config").write_text(
@@ -44,9 +44,6 @@ def ssh(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/config "$@"\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
-    yield
-    if made:
-        Path(_SSHD).rmdir()
 
 
 @pytest.mark.usefixtures("ssh")

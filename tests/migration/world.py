@@ -1,5 +1,6 @@
 """What tests look at in the world: VDISKs compared by a program that is not ours, and traces that must not be there."""
 
+import contextlib
 import json
 import subprocess
 from dataclasses import dataclass
@@ -86,16 +87,35 @@ class Vm:
         assert checked and max(checked) >= announced, (announced, checked)
 
 
-def traces(lab: Lab, name: str) -> list[str]:
-    """Everything of Drover's that is still at a site: processes, files, exports, bitmaps, limits."""
+def processes(lab: Lab) -> dict[int, list[bytes]]:
+    """Command lines of the processes at the lab's sites, by process id."""
+    homes = {Path(f"/proc/{site.pid}/ns/mnt").readlink() for site in lab.sites}
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "ns/mnt").readlink() in homes:
+                found[int(process.name)] = (process / "cmdline").read_bytes().split(b"\0")
+    return found
+
+
+def guards(data: Path) -> list[int]:
+    """Guards that a Drover with this data folder started."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(b"/libvirt/drover/" in word for word in words) or b"drover.replicator.guard" in words:
-            found.append(f"process {b' '.join(words).decode(errors='replace')}")
+        with contextlib.suppress(OSError):
+            ours = f"DROVER_DATA={data}\0".encode() in (process / "environ").read_bytes() + b"\0"
+            if ours and b"drover.replicator.guard" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
+def traces(lab: Lab, name: str) -> list[str]:
+    """Everything of Drover's that is still at a site: processes, files, exports, bitmaps, limits."""
+    found = [
+        f"process {b' '.join(words).decode(errors='replace')}"
+        for words in processes(lab).values()
+        if any(b"/libvirt/drover/" in word for word in words)
+    ]
     for site in lab.sites:
         found += [str(path) for path in (site.folder / "lib" / "drover").glob("**/*")]
         found += [str(path) for path in (site.folder / "lib").glob("**/drover.sock")]

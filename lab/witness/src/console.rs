@@ -27,8 +27,12 @@ impl Console {
 
     /// `WITNESS` and the words, as one write: other writers of the console stay apart.
     pub fn say(&mut self, words: impl fmt::Display) -> io::Result<()> {
-        self.output
-            .write_all(format!("WITNESS {words}\n").as_bytes())?;
+        self.line(format_args!("WITNESS {words}"))
+    }
+
+    /// A whole line, as one write.
+    pub fn line(&mut self, words: impl fmt::Display) -> io::Result<()> {
+        self.output.write_all(format!("{words}\n").as_bytes())?;
         self.output.flush()
     }
 

@@ -120,9 +120,7 @@ impl Areas {
     /// Writes a slot; durable.
     pub fn write_slot(&mut self, place: Place, slot: u64, data: &Aligned) -> io::Result<()> {
         match place {
-            Place::Raw => self
-                .device
-                .write(AREA_START + (HEADER + slot) * BLOCK_BYTES, data),
+            Place::Raw => self.device.write(slot_offset(slot), data),
             Place::File => {
                 let (number, offset) = file_of(slot);
                 match self.file(number, true)? {
@@ -146,9 +144,7 @@ impl Areas {
             let count = (STRIDE / BLOCK_BYTES).min(slots - slot);
             let mut buffer = Aligned::zeroed((count * BLOCK_BYTES) as usize);
             match place {
-                Place::Raw => self
-                    .device
-                    .read(AREA_START + (HEADER + slot) * BLOCK_BYTES, &mut buffer)?,
+                Place::Raw => self.device.read(slot_offset(slot), &mut buffer)?,
                 // A stride is a file: each read begins with one.
                 Place::File => {
                     if let Some(file) = self.file(file_of(slot).0, false)? {
@@ -174,6 +170,11 @@ impl Areas {
         }
         Ok(entry.as_ref())
     }
+}
+
+/// A slot's first byte on the device.
+pub fn slot_offset(slot: u64) -> u64 {
+    AREA_START + (HEADER + slot) * BLOCK_BYTES
 }
 
 /// Number of the file of a slot, and the slot's first byte there.

@@ -2,13 +2,14 @@
 //!
 //! Lines on the console, each beginning with `WITNESS`: `NEW`, `OK n`, `WROTE n`, `LOST ...`,
 //! `FAILED k`, `ERROR ...`, `STOPPED n`. Exit code 0: all well; 1: records are lost; 2: it could not
-//! work.
+//! work. In the mode `load` it says `LOAD ...` each second instead.
 
 mod block;
 mod check;
 mod console;
 mod layout;
 mod ledger;
+mod load;
 mod oracle;
 mod pattern;
 mod record;
@@ -40,7 +41,7 @@ use writer::{Pace, Wishes, Witness};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// `check`: only check, then exit
+    /// `check`: only check, then exit; `load`: no records, write to the disk as fast as it can
     mode: Option<Mode>,
     /// The disk, or a file in its place; touched from 1 MiB on for --area-bytes
     #[arg(long)]
@@ -74,6 +75,7 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
     Check,
+    Load,
 }
 
 fn main() -> ExitCode {
@@ -112,8 +114,14 @@ fn run(arguments: &Arguments, console: &mut Console) -> Result<bool, Box<dyn Err
         file: arguments.file_bytes,
     };
     sizes.check()?;
+    let device = arguments.device.display();
+    if arguments.mode == Some(Mode::Load) {
+        load::run(&arguments.device, sizes, console, &wishes.stop)
+            .map_err(|error| format!("writing to {device}: {error}"))?;
+        return Ok(true);
+    }
     let mut areas = Areas::open(&arguments.device, &arguments.directory, sizes)
-        .map_err(|error| format!("opening {}: {error}", arguments.device.display()))?;
+        .map_err(|error| format!("opening {device}: {error}"))?;
     let state = match check::at_start(&mut areas, arguments.announced)? {
         Outcome::Failed(headers, losses) => {
             console.say_lost(&headers, &losses)?;

@@ -348,3 +348,34 @@ fn another_size_or_pattern_is_refused() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stdout).contains("initialised with"));
 }
+
+#[test]
+fn a_load_stays_in_the_area_and_reports_each_second() {
+    let guest = Guest::new("random");
+    let mut running = guest.start(&["load"]);
+    for _ in 0..2 {
+        let (line, _) = running.line();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let names = ["iops=", "p50_us=", "p99_us=", "max_us="];
+        assert_eq!((words[0], words.len()), ("LOAD", 5), "{line}");
+        for (word, name) in words[1..].iter().zip(names) {
+            let number = word.strip_prefix(name).map(str::parse::<u64>);
+            assert!(matches!(number, Some(Ok(_))), "{line}");
+        }
+    }
+    running.signal("-TERM");
+    running.rest();
+    assert!(running.child.wait().unwrap().success());
+    let disk = fs::read(guest.disk()).unwrap();
+    let outside = disk[..START + 16 * 4096]
+        .iter()
+        .filter(|byte| **byte != 0 && **byte != OUTSIDE)
+        .chain(disk[START + AREA..].iter().filter(|byte| **byte != OUTSIDE));
+    assert_eq!(outside.count(), 0, "the outside was touched");
+    assert!(
+        disk[START + 16 * 4096..START + AREA]
+            .iter()
+            .any(|byte| *byte != 0)
+    );
+    assert!(fs::read_dir(guest.data()).unwrap().next().is_none());
+}

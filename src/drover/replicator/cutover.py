@@ -33,16 +33,14 @@ def cut_over(run: Run, epochs: Epochs, mode: Cutover) -> None:
     facts.cutover = CutoverFacts(mode=mode, stopping_at=time.time())
     run.enter(State.CUTTING_OVER)
     run.say(f"cutting over ({mode})")
-    process = run.domain.ID()
+    process = run.process
     run.guard.arm({"uri": run.source.uri, "vm": run.facts.uuid, "limits": {}, "resume": True})
     if mode is Cutover.RESUME:
         power.suspend(run.domain)
         facts.cutover.stopped_at = time.time()
     else:
-        facts.cutover.stopped_at = power.shut_down_and_hold(
-            run.domain, timeout=run.migration.spec.shutdown_timeout, waiting=lambda: None
-        )
-    if run.domain.ID() != process:
+        facts.cutover.stopped_at = power.shut_down_and_hold(run.domain, timeout=run.migration.spec.shutdown_timeout)
+    if run.process != process:
         raise PlatformError(f"{run.migration.spec.vm} got another hypervisor process while it was stopped")
     run.save()
     _last_epoch(run, epochs)

@@ -73,7 +73,7 @@ class Replication:
     def _begin(self) -> None:
         run = self.run
         run.enter(State.REPLICATING)
-        self._process = run.domain.ID()
+        self._process = run.process
         self._verified_once = self._verifying = False
         mode = "compare" if run.facts.compare else "copy"
         for vdisk in run.vdisk_names:
@@ -82,7 +82,7 @@ class Replication:
     def _turn(self) -> Cutover | None:
         """One look at the world and what follows from it; the cutover to do now, if the gate is open."""
         run = self.run
-        if run.domain.ID() != self._process:
+        if run.process != self._process:
             raise PlatformError(f"{run.migration.spec.vm} has another hypervisor process than before, or none")
         status = run.source.engine.status()
         if status.link.state != "up":
@@ -152,7 +152,7 @@ class Replication:
         """Whether the VM's hypervisor process ended; libvirt may need a moment to notice."""
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            if self.run.domain.ID() != self._process:
+            if self.run.process != self._process:
                 return True
             time.sleep(0.1)
         return False

@@ -71,9 +71,17 @@ class Run:
         self.store.note(self.migration, text)
         self.observe(Message(migration=self.migration.id, text=text, state=self.migration.state))
 
+    @property
+    def process(self) -> int:
+        """Number of the VM's hypervisor process among those of its host, as it is now; -1 if it has none.
+
+        A libvirt domain object keeps the number that it was looked up with.
+        """
+        return int(find_domain(self.source.connection, self.facts.uuid).ID())
+
     def capture(self) -> Capture:
         """The capture of the VM as it runs now; QEMU's folder changes with each start of the VM."""
-        pattern = f"/var/lib/libvirt/qemu/domain-{self.domain.ID()}-*"
+        pattern = f"/var/lib/libvirt/qemu/domain-{self.process}-*"
         found = self.source.host.run("sh", "-c", f"ls -d {pattern}", check=False).stdout.decode().split("\n")[0]
         folder = found or "/var/lib/libvirt/qemu"
         return Capture(self.domain, self.vdisk_names, f"{folder}/drover.sock")

@@ -61,6 +61,7 @@ class SshHost:
 
     def __init__(self, target: str, port: int | None) -> None:
         self.name = target
+        self._folder = tempfile.TemporaryDirectory(prefix="drover-ssh-", dir="/tmp")
         self._ssh = [
             "ssh",
             "-o",
@@ -70,7 +71,9 @@ class SshHost:
             *(["-p", str(port)] if port else []),
             target,
         ]
-        self._folder = tempfile.TemporaryDirectory(prefix="drover-ssh-")
+        # One connection carries all commands; it ends by itself soon after the last.
+        shared = ["-o", "ControlMaster=auto", "-o", f"ControlPath={self._folder.name}/%C", "-o", "ControlPersist=30"]
+        self._ssh[1:1] = shared
         self._tunnels: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
 
     def run(
@@ -99,6 +102,7 @@ class SshHost:
         return local
 
     def close(self) -> None:
+        subprocess.run([*self._ssh[:-1], "-O", "exit", self._ssh[-1]], capture_output=True, check=False)
         for tunnel, _ in self._tunnels.values():
             tunnel.terminate()
         for tunnel, _ in self._tunnels.values():

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import libvirt
 
@@ -11,6 +11,8 @@ from drover.errors import PlatformError
 from drover.platforms.libvirt.connection import doing, qmp
 from drover.platforms.libvirt.profile import mark_migrated
 
+_PRESS_AGAIN = 5.0
+"""Seconds between presses of the power button."""
 _RESUME = "resume it by hand with `virsh resume` if it stays paused"
 
 
@@ -36,7 +38,7 @@ def is_paused(domain: libvirt.virDomain) -> bool:
     return bool(domain.isActive()) and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
 
 
-def shut_down_and_hold(domain: libvirt.virDomain, *, timeout: float, waiting: Callable[[], None]) -> float:
+def shut_down_and_hold(domain: libvirt.virDomain, *, timeout: float) -> float:
     """Lets the guest shut down in order and holds its QEMU process paused, bitmaps and all; Unix time of the stop.
 
     A plain shutdown would end the QEMU process, and with it the bitmap that knows the last writes. So the guest is
@@ -44,15 +46,11 @@ def shut_down_and_hold(domain: libvirt.virDomain, *, timeout: float, waiting: Ca
     instead of ending it, and this function pauses it at the reset, while the firmware still counts its memory. Should
     the pause come late, nothing is lost: whatever the guest writes as it boots is captured like every other write.
 
-    `waiting` is called every half second meanwhile. Raises PlatformError if the guest does not answer within
-    `timeout` seconds or its process is gone afterwards.
+    Raises PlatformError if the guest does not answer within `timeout` seconds or its process is gone afterwards.
     """
     with _on_reset(domain) as reset:
-        with doing(f"asking {domain.name()} to shut down"):
-            domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
         deadline = time.monotonic() + timeout
-        while not reset.wait(0.5):
-            waiting()
+        while not _press_and_wait(domain, reset):
             if not domain.isActive():
                 raise PlatformError(
                     f"{domain.name()} ended its hypervisor process while shutting down",
@@ -66,6 +64,17 @@ def shut_down_and_hold(domain: libvirt.virDomain, *, timeout: float, waiting: Ca
         stopped = time.time()
         suspend(domain)
     return stopped
+
+
+def _press_and_wait(domain: libvirt.virDomain, reset: threading.Event) -> bool:
+    """Presses the power button; true once the machine is reset. A guest that is just booting needs it pressed again."""
+    with doing(f"asking {domain.name()} to shut down"):
+        domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+    deadline = time.monotonic() + _PRESS_AGAIN
+    while time.monotonic() < deadline and domain.isActive():
+        if reset.wait(0.2):
+            return True
+    return reset.is_set()
 
 
 def destroy(domain: libvirt.virDomain) -> None:
