@@ -44,7 +44,7 @@ class View:
     """The live view: a line for what happened, bars for how far it is."""
 
     def __init__(self, migration: Migration) -> None:
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, soft_wrap=True)
         self._migration = migration
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._printed = 0.0

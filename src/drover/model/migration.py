@@ -112,7 +112,8 @@ class CutoverFacts(BaseModel):
     last_epoch_bytes: int | None = None
     last_epoch_seconds: float | None = None
     verified_at: float | None = None
-    roots: dict[str, str] = {}
+    roots: dict[str, tuple[str, str]] = {}
+    """Root hashes by VDISK, as the source and as the destination worked them out."""
     memory_bytes: int | None = None
     source_off: bool = False
     """The source VM is, or is about to be, stopped for good: from here the way leads forward, or back by a start."""

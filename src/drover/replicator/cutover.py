@@ -31,8 +31,7 @@ def cut_over(run: Run, epochs: Epochs, mode: Cutover) -> None:
     """
     facts = run.facts
     facts.cutover = CutoverFacts(mode=mode, stopping_at=time.time())
-    run.enter(State.CUTTING_OVER)
-    run.say(f"cutting over ({mode})")
+    run.enter(State.CUTTING_OVER, f"cutting over ({mode})")
     process = run.process
     run.guard.arm({"uri": run.source.uri, "vm": run.facts.uuid, "limits": {}, "resume": True})
     if mode is Cutover.RESUME:
@@ -62,7 +61,7 @@ def verify_stopped(run: Run) -> None:
         differing = sum(vdisk.verify.differing_chunks for vdisk in _of(run, status))
         roots = {name: status.vdisks[name].root for name in run.vdisk_names}
         if not differing and all(root is not None and root.source == root.destination for root in roots.values()):
-            cutover.roots = {name: root.source for name, root in roots.items() if root is not None}
+            cutover.roots = {name: (root.source, root.destination) for name, root in roots.items() if root}
             cutover.verified_at = time.time()
             run.save()
             return

@@ -90,8 +90,12 @@ def _certificate(run: Run) -> dict[str, Any]:
             {
                 "name": vdisk.name,
                 "size": vdisk.size,
-                "source": {"path": vdisk.source_path, "format": vdisk.source_format, "root": cutover.roots[vdisk.name]},
-                "destination": {"path": vdisk.path, "format": vdisk.format, "root": cutover.roots[vdisk.name]},
+                "source": {
+                    "path": vdisk.source_path,
+                    "format": vdisk.source_format,
+                    "root": cutover.roots[vdisk.name][0],
+                },
+                "destination": {"path": vdisk.path, "format": vdisk.format, "root": cutover.roots[vdisk.name][1]},
             }
             for vdisk in run.vdisks
         ],

@@ -44,7 +44,7 @@ class Capacity:
         """An epoch of `size` bytes took `seconds`, of which `overhead` do not depend on its size."""
         observed = size / max(seconds - overhead, 0.01)
         slower = self.rate and seconds > overhead + 1.2 * size / self.rate
-        faster = observed > self.rate and size >= _TELLING
+        faster = observed > self.rate and size >= _TELLING and seconds > 2 * overhead
         if slower or faster:
             self.rate = (self.rate + observed) / 2 if self.rate else observed
 
