@@ -1,12 +1,13 @@
 """What the store was told survives; one process at a time runs a migration."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from drover.errors import InputError, MigrationError
+from drover.errors import DroverError, InputError, MigrationError
 from drover.model.migration import Facts, Spec, State
 from drover.store import MigrationStore
 
@@ -62,3 +63,18 @@ def test_a_second_process_is_refused_until_the_first_is_dead(store: MigrationSto
         holder.wait()
     with store.running(migration):
         pass
+
+
+def test_a_database_that_is_none_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "drover.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(DroverError, match=r"drover\.sqlite cannot be used") as refused:
+        MigrationStore(tmp_path)
+    assert "DROVER_DATA" in str(refused.value)
+
+
+def test_a_record_of_another_version_is_named(store: MigrationStore, tmp_path: Path) -> None:
+    migration = store.add(spec(), Facts())
+    with sqlite3.connect(tmp_path / "drover.sqlite") as database:
+        database.execute("UPDATE migrations SET state = 'levitating'")
+    with pytest.raises(DroverError, match=migration.id):
+        store.all()

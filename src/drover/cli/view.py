@@ -44,7 +44,7 @@ class View:
     """The live view: a line for what happened, bars for how far it is."""
 
     def __init__(self, migration: Migration) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(highlight=False)
         self._migration = migration
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)
         self._printed = 0.0
@@ -52,7 +52,8 @@ class View:
     def __enter__(self) -> "View":
         self._console.print(
             f"[bold]{self._migration.id}[/]: {self._migration.spec.vm} goes from {self._migration.spec.source} "
-            f"to {self._migration.spec.destination}"
+            f"to {self._migration.spec.destination}",
+            soft_wrap=True,
         )
         if self._console.is_terminal:
             self._live.start()
@@ -65,12 +66,12 @@ class View:
     def show(self, event: Event) -> None:
         if isinstance(event, Message):
             stamp = time.strftime("%H:%M:%S")
-            self._console.print(Text.assemble((stamp, "dim"), "  ", event.text))
+            self._console.print(Text.assemble((stamp, "dim"), "  ", event.text), soft_wrap=True)
         elif self._console.is_terminal:
             self._live.update(_picture(event))
         elif time.monotonic() - self._printed >= _QUIET:
             self._printed = time.monotonic()
-            self._console.print("          " + _line(event), markup=False)
+            self._console.print("          " + _line(event), markup=False, soft_wrap=True)
 
 
 def _picture(progress: Progress) -> Group:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -40,6 +41,9 @@ _events = sa.Table(
 )
 
 
+_ELSEWHERE = "check that the folder is writable and has room, or name another one in DROVER_DATA"
+
+
 def data_folder() -> Path:
     """The administrator's data folder: `DROVER_DATA`, else the XDG data folder."""
     if given := os.environ.get("DROVER_DATA"):
@@ -53,20 +57,31 @@ class MigrationStore:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or data_folder()
+        self._engine = sa.create_engine(f"sqlite:///{self.folder / 'drover.sqlite'}")
+        sa.event.listen(self._engine, "connect", _make_durable)
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._engine = sa.create_engine(f"sqlite:///{self.folder / 'drover.sqlite'}")
-            sa.event.listen(self._engine, "connect", _make_durable)
-            _metadata.create_all(self._engine)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
+        except OSError as error:
             raise DroverError(
-                f"cannot open Drover's database in {self.folder}: {error}",
-                remedy="make the folder writable, or name another one in DROVER_DATA",
+                f"cannot make Drover's data folder {self.folder}: {error.strerror}", remedy=_ELSEWHERE
+            ) from error
+        with self._database() as db:
+            _metadata.create_all(db)
+
+    @contextmanager
+    def _database(self) -> Iterator[sa.Connection]:
+        """A transaction. What SQLite says becomes a DroverError."""
+        try:
+            with self._engine.begin() as db:
+                yield db
+        except sa.exc.DBAPIError as error:
+            raise DroverError(
+                f"Drover's database {self.folder / 'drover.sqlite'} cannot be used: {error.orig}", remedy=_ELSEWHERE
             ) from error
 
     def add(self, spec: Spec, facts: Facts) -> Migration:
         migration = Migration(id=f"m-{secrets.token_hex(4)}", spec=spec, facts=facts)
-        with self._engine.begin() as db:
+        with self._database() as db:
             db.execute(_migrations.insert().values(**_row(migration)))
             db.execute(_event(migration.id, "state", State.PLANNED))
         return migration
@@ -74,7 +89,7 @@ class MigrationStore:
     def get(self, migration_id: str) -> Migration:
         """The migration with this id, or the only one whose id begins so. Raises InputError."""
         query = sa.select(_migrations).where(_migrations.c.id.startswith(migration_id, autoescape=True))
-        with self._engine.connect() as db:
+        with self._database() as db:
             rows = db.execute(query).mappings().all()
         if len(rows) != 1 or not migration_id:
             raise InputError(
@@ -87,7 +102,7 @@ class MigrationStore:
 
     def all(self, *, include_ended: bool = True) -> list[Migration]:
         """Newest first."""
-        with self._engine.connect() as db:
+        with self._database() as db:
             rows = db.execute(sa.select(_migrations).order_by(_migrations.c.created_at.desc())).mappings().all()
         migrations = [_migration(row) for row in rows]
         return [m for m in migrations if include_ended or not m.state.ended]
@@ -95,7 +110,7 @@ class MigrationStore:
     def save(self, migration: Migration) -> None:
         """Stores the facts as they are now; the state stays what it was."""
         migration.updated_at = time.time()
-        with self._engine.begin() as db:
+        with self._database() as db:
             db.execute(_migrations.update().where(_migrations.c.id == migration.id).values(**_row(migration)))
 
     def enter(
@@ -107,20 +122,20 @@ class MigrationStore:
         changed = migration.state != state
         migration.state, migration.reason, migration.remedy = state, reason, remedy
         migration.updated_at = time.time()
-        with self._engine.begin() as db:
+        with self._database() as db:
             db.execute(_migrations.update().where(_migrations.c.id == migration.id).values(**_row(migration)))
             if changed or reason:
                 db.execute(_event(migration.id, "state", f"{state}: {reason}" if reason else str(state)))
 
     def note(self, migration: Migration, text: str) -> None:
         """Remembers something that happened to a migration."""
-        with self._engine.begin() as db:
+        with self._database() as db:
             db.execute(_event(migration.id, "note", text))
 
     def history(self, migration_id: str) -> list[tuple[float, str, str]]:
         """(Unix seconds, kind, text) of everything that happened to a migration, oldest first."""
         query = sa.select(_events.c.at, _events.c.kind, _events.c.text).where(_events.c.migration == migration_id)
-        with self._engine.connect() as db:
+        with self._database() as db:
             return [(row.at, row.kind, row.text) for row in db.execute(query.order_by(_events.c.number))]
 
     @contextmanager
@@ -152,7 +167,14 @@ def _row(migration: Migration) -> dict[str, object]:
 
 
 def _migration(row: sa.RowMapping) -> Migration:
-    return Migration.model_validate({key: value for key, value in row.items() if key != "vm"})
+    try:
+        return Migration.model_validate({key: value for key, value in row.items() if key != "vm"})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise DroverError(
+            f"the record of migration {row['id']} cannot be read: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}",
+            remedy="it was written by another version of Drover: use that one, or another folder in DROVER_DATA",
+        ) from error
 
 
 def _event(migration_id: str, kind: str, text: str) -> sa.Insert:

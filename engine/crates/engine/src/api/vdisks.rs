@@ -1,0 +1,153 @@
+//! VDISKs and what is done with them.
+
+use super::body::{Body, Nothing, vdisk_name};
+use crate::engine::{Engine, Role};
+use crate::problem::Problem;
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use drover_replica::endpoint::EndpointSpec;
+use drover_replica::source::{EpochRefused, Mode, SourceVdisk};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+type Name = Result<Path<String>, PathRejection>;
+type Accepted = Result<(StatusCode, Json<Value>), Problem>;
+
+fn accepted() -> Accepted {
+    Ok((StatusCode::ACCEPTED, Json(json!({}))))
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::missing(
+        "unknown_vdisk",
+        format!("VDISK {name} is not known; PUT it first"),
+    )
+}
+
+fn source_vdisk(engine: &Engine, name: Name) -> Result<Arc<SourceVdisk>, Problem> {
+    let name = vdisk_name(name)?;
+    engine.source()?.vdisk(&name).ok_or_else(|| unknown(&name))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VdiskRequest {
+    size: u64,
+    endpoint: EndpointSpec,
+}
+
+pub(super) async fn put_vdisk(
+    State(engine): State<Engine>,
+    name: Name,
+    Body(VdiskRequest { size, endpoint }): Body<VdiskRequest>,
+) -> Result<Json<Value>, Problem> {
+    let name = vdisk_name(name)?;
+    let status = match engine.any_role()? {
+        Role::Source(source) => json!(source.put_vdisk(&name, size, endpoint).await?.status()),
+        Role::Destination(destination) => {
+            json!(destination.put_vdisk(&name, size, endpoint).await?.status())
+        }
+    };
+    Ok(Json(status))
+}
+
+pub(super) async fn delete_vdisk(
+    State(engine): State<Engine>,
+    name: Name,
+) -> Result<Json<Value>, Problem> {
+    let name = vdisk_name(name)?;
+    let known = match engine.any_role()? {
+        Role::Source(source) => source.delete_vdisk(&name),
+        Role::Destination(destination) => destination.delete_vdisk(&name).await,
+    };
+    if known {
+        Ok(Json(json!({})))
+    } else {
+        Err(unknown(&name))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BackgroundRequest {
+    mode: Mode,
+}
+
+pub(super) async fn background(
+    State(engine): State<Engine>,
+    name: Name,
+    Body(request): Body<BackgroundRequest>,
+) -> Accepted {
+    let vdisk = source_vdisk(&engine, name)?;
+    engine.source()?.start_background(&vdisk, request.mode);
+    accepted()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EpochRequest {
+    epoch: u64,
+    endpoint: EndpointSpec,
+    bitmap: String,
+}
+
+pub(super) async fn epoch(
+    State(engine): State<Engine>,
+    name: Name,
+    Body(request): Body<EpochRequest>,
+) -> Accepted {
+    let vdisk = source_vdisk(&engine, name)?;
+    let started = vdisk.start_epoch(request.epoch, request.endpoint, request.bitmap);
+    started.map_err(|refused| match refused {
+        EpochRefused::Busy(_) => Problem::conflict("epoch_open", refused.to_string()),
+        EpochRefused::NotNbd => Problem::invalid(refused.to_string()),
+    })?;
+    accepted()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    Remaining,
+    All,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VerifyRequest {
+    scope: Scope,
+    repair: bool,
+}
+
+pub(super) async fn verify(
+    State(engine): State<Engine>,
+    name: Name,
+    Body(request): Body<VerifyRequest>,
+) -> Accepted {
+    let vdisk = source_vdisk(&engine, name)?;
+    vdisk.start_verify(matches!(request.scope, Scope::All), request.repair);
+    accepted()
+}
+
+pub(super) async fn retry(
+    State(engine): State<Engine>,
+    name: Name,
+    Body(Nothing {}): Body<Nothing>,
+) -> Accepted {
+    match engine.any_role()? {
+        Role::Source(source) => {
+            let vdisk = source_vdisk(&engine, name)?;
+            source.retry(&vdisk).await?;
+        }
+        Role::Destination(destination) => {
+            let name = vdisk_name(name)?;
+            if !destination.retry(&name) {
+                return Err(unknown(&name));
+            }
+        }
+    }
+    accepted()
+}

@@ -1,0 +1,127 @@
+//! The engine behind the API: nothing, a source, or a destination.
+
+use crate::problem::Problem;
+use drover_replica::destination::Destination;
+use drover_replica::source::Source;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What the engine is.
+pub enum Role {
+    /// It reads VDISKs and sends them.
+    Source(Source),
+    /// It receives VDISKs and writes them.
+    Destination(Destination),
+}
+
+/// State of the process, shared by all requests.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: PathBuf,
+    began: Instant,
+    /// Set by the first PUT of a link, and final.
+    role: OnceLock<Role>,
+    stopping: CancellationToken,
+}
+
+impl Engine {
+    /// An engine without a role.
+    pub fn new(state: PathBuf) -> Self {
+        let (began, role, stopping) = (Instant::now(), OnceLock::new(), CancellationToken::new());
+        Engine {
+            shared: Arc::new(Shared {
+                state,
+                began,
+                role,
+                stopping,
+            }),
+        }
+    }
+
+    /// What it is, if that was said already.
+    pub fn role(&self) -> Option<&Role> {
+        self.shared.role.get()
+    }
+
+    /// As a source; it becomes one if it has no role yet.
+    pub fn become_source(&self) -> Result<&Source, Problem> {
+        match self.shared.role.get_or_init(|| Role::Source(Source::new())) {
+            Role::Source(source) => Ok(source),
+            Role::Destination(_) => Err(wrong_role("destination")),
+        }
+    }
+
+    /// As a destination; it becomes one if it has no role yet.
+    pub fn become_destination(&self) -> Result<&Destination, Problem> {
+        if self.role().is_none() {
+            let destination = Destination::new(&self.shared.state).map_err(|error| {
+                Problem::internal(
+                    "state_error",
+                    format!("reading the state folder failed: {error}"),
+                )
+            })?;
+            // Of two requests at once one wins; both then use the same role.
+            let _ = self.shared.role.set(Role::Destination(destination));
+        }
+        self.destination()
+    }
+
+    /// The source; a problem if the engine is none.
+    pub fn source(&self) -> Result<&Source, Problem> {
+        match self.role() {
+            Some(Role::Source(source)) => Ok(source),
+            Some(Role::Destination(_)) => Err(wrong_role("destination")),
+            None => Err(no_role()),
+        }
+    }
+
+    /// The destination; a problem if the engine is none.
+    pub fn destination(&self) -> Result<&Destination, Problem> {
+        match self.role() {
+            Some(Role::Destination(destination)) => Ok(destination),
+            Some(Role::Source(_)) => Err(wrong_role("source")),
+            None => Err(no_role()),
+        }
+    }
+
+    /// Either; a problem if the engine has no role yet.
+    pub fn any_role(&self) -> Result<&Role, Problem> {
+        self.role().ok_or_else(no_role)
+    }
+
+    /// Seconds since the start.
+    pub fn uptime(&self) -> f64 {
+        self.shared.began.elapsed().as_secs_f64()
+    }
+
+    /// Cancelled when the engine is to stop.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.shared.stopping
+    }
+
+    /// Ends the link; at a destination everything that had arrived is stable afterwards.
+    pub async fn stop_replication(&self) {
+        match self.role() {
+            Some(Role::Source(source)) => source.stop(),
+            Some(Role::Destination(destination)) => destination.stop().await,
+            None => {}
+        }
+    }
+}
+
+fn wrong_role(role: &str) -> Problem {
+    Problem::conflict(
+        "wrong_role",
+        format!("this engine is a {role}; start another one for the other role"),
+    )
+}
+
+fn no_role() -> Problem {
+    Problem::conflict("no_role", "this engine has no role yet; PUT /v1/link first")
+}

@@ -1,0 +1,173 @@
+//! Bulk copies between real engines, judged by programs that are not ours.
+
+mod lab;
+
+use lab::images::{assert_same, empty_qcow2, mixed, text, to_qcow2};
+use lab::nbd_servers::NbdServer;
+use lab::{Lab, file, nbd, until};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+const SIZE: u64 = (96 << 20) + 300 * 512;
+
+#[test]
+fn a_file_arrives_in_a_file() {
+    let lab = Lab::new();
+    let (from, to) = (lab.path("from.img"), lab.path("to.img"));
+    mixed(&from, SIZE, 1);
+    lab.pair(SIZE, file(&from), file(&to));
+    let vdisk = lab.copy_and_verify();
+    assert_same(("raw", text(&from)), ("raw", text(&to)));
+    let sent = &vdisk["sent"];
+    assert_eq!(
+        sent["raw_bytes"].as_u64().unwrap() + sent["zero_bytes"].as_u64().unwrap(),
+        SIZE
+    );
+    assert!(
+        sent["wire_bytes"].as_u64() < sent["raw_bytes"].as_u64(),
+        "{sent}"
+    );
+    // A third of the image is holes; those that fill whole chunks stay holes.
+    assert!(to.metadata().unwrap().blocks() * 512 < SIZE * 9 / 10);
+}
+
+#[test]
+fn a_qcow2_behind_qemu_nbd_arrives_in_a_file() {
+    let lab = Lab::new();
+    let (raw, qcow2, to) = (
+        lab.path("from.img"),
+        lab.path("from.qcow2"),
+        lab.path("to.img"),
+    );
+    mixed(&raw, SIZE, 2);
+    to_qcow2(&raw, &qcow2);
+    let server = NbdServer::qemu(&qcow2, "qcow2", &lab.path("nbd.sock"));
+    lab.pair(SIZE, nbd(&server.socket, ""), file(&to));
+    lab.copy_and_verify();
+    assert_same(("raw", text(&raw)), ("raw", text(&to)));
+}
+
+#[test]
+fn a_file_arrives_in_a_qcow2_behind_qemu_nbd() {
+    let lab = Lab::new();
+    let (from, to) = (lab.path("from.img"), lab.path("to.qcow2"));
+    mixed(&from, SIZE, 3);
+    empty_qcow2(&to, SIZE);
+    let server = NbdServer::qemu(&to, "qcow2", &lab.path("nbd.sock"));
+    lab.pair(SIZE, file(&from), nbd(&server.socket, ""));
+    lab.copy_and_verify();
+    drop(server);
+    assert_same(("raw", text(&from)), ("qcow2", text(&to)));
+}
+
+#[test]
+fn nbdkit_judges_every_byte() {
+    let lab = Lab::new();
+    let from = lab.path("from.img");
+    mixed(&from, SIZE, 4);
+    let judge = NbdServer::nbdkit(
+        &["file", text(&from), "--filter=checkwrite"],
+        &lab.path("nbd.sock"),
+    );
+    lab.pair(SIZE, file(&from), nbd(&judge.socket, ""));
+    lab.start("copy");
+    lab.wait_clean();
+}
+
+#[test]
+fn a_sparse_tebibyte_is_cheap() {
+    let lab = Lab::new();
+    let size = 1 << 40;
+    let (from, to) = (lab.path("from.img"), lab.path("to.img"));
+    let disk = File::create(&from).unwrap();
+    disk.set_len(size).unwrap();
+    for gibibyte in (0..1000).step_by(100) {
+        disk.write_all_at(&[7; 5000], (gibibyte << 30) + 12_345)
+            .unwrap();
+    }
+    lab.pair(size, file(&from), file(&to));
+    let vdisk = lab.copy_and_verify();
+    assert!(vdisk["sent"]["wire_bytes"].as_u64().unwrap() < 10 << 20);
+    for engine in [&lab.source, &lab.destination] {
+        let memory = engine.ok("GET", "/v1/engine", Value::Null)["memory_bytes"]
+            .as_u64()
+            .unwrap();
+        assert!(memory < 150 << 20, "{memory} bytes of memory");
+    }
+    let mut found = [0; 5000];
+    let copy = File::open(&to).unwrap();
+    copy.read_exact_at(&mut found, (900 << 30) + 12_345)
+        .unwrap();
+    assert_eq!(found, [7; 5000]);
+}
+
+#[test]
+fn comparison_sends_only_what_differs() {
+    let lab = Lab::new();
+    let (from, to) = (lab.path("from.img"), lab.path("to.img"));
+    mixed(&from, SIZE, 5);
+    std::fs::copy(&from, &to).unwrap();
+    let disk = File::options().write(true).open(&to).unwrap();
+    disk.write_all_at(b"differs", 10 << 20).unwrap();
+    disk.write_all_at(b"differs", 50 << 20).unwrap();
+    lab.pair(SIZE, file(&from), file(&to));
+    lab.start("compare");
+    let vdisk = lab.wait_clean();
+    assert_same(("raw", text(&from)), ("raw", text(&to)));
+    let sent = &vdisk["sent"];
+    assert_eq!(
+        sent["skipped_bytes"].as_u64().unwrap(),
+        SIZE - (1 << 20),
+        "{sent}"
+    );
+}
+
+#[test]
+fn verification_finds_names_and_repairs_damage() {
+    let lab = Lab::new();
+    let (from, to) = (lab.path("from.img"), lab.path("to.img"));
+    mixed(&from, SIZE, 6);
+    lab.pair(SIZE, file(&from), file(&to));
+    lab.copy_and_verify();
+    let disk = File::options().write(true).read(true).open(&to).unwrap();
+    let mut byte = [0];
+    disk.read_exact_at(&mut byte, 20 << 20).unwrap();
+    disk.write_all_at(&[byte[0] ^ 1], 20 << 20).unwrap();
+    let vdisk = lab.verify("all", true);
+    assert_eq!(vdisk["verify"]["differing_offsets"], json!([20 << 20]));
+    lab.wait_clean();
+    let vdisk = lab.verify("remaining", true);
+    assert_eq!(
+        vdisk["verify"]["total_bytes"],
+        512 << 10,
+        "only the repaired chunk"
+    );
+    assert_eq!(vdisk["verify"]["differing_chunks"], 0);
+    assert_same(("raw", text(&from)), ("raw", text(&to)));
+}
+
+#[test]
+fn pacing_holds_and_can_be_lifted() {
+    let lab = Lab::new();
+    let (from, to) = (lab.path("from.img"), lab.path("to.img"));
+    std::fs::write(&from, lab::images::Dice::new(9).bytes(32 << 20)).unwrap();
+    lab.pair(32 << 20, file(&from), file(&to));
+    let rate = json!({ "background": 4 << 20, "foreground": null });
+    lab.source.ok("PUT", "/v1/pacing", rate);
+    let began = std::time::Instant::now();
+    lab.start("copy");
+    until("a few megabytes", || {
+        let wire = lab.source.vdisk()["sent"]["wire_bytes"].as_u64()?;
+        (wire > 8 << 20).then_some(())
+    });
+    assert!(began.elapsed().as_secs_f64() > 1.0, "{:?}", began.elapsed());
+    lab.source.ok(
+        "PUT",
+        "/v1/pacing",
+        json!({ "background": null, "foreground": null }),
+    );
+    lab.wait_clean();
+    assert!(began.elapsed().as_secs_f64() < 7.0, "{:?}", began.elapsed());
+    assert_same(("raw", text(&from)), ("raw", text(&to)));
+}

@@ -1,0 +1,249 @@
+//! The messages of the link. Every one is pure data; `encode` and `decode` do no I/O.
+
+mod codec;
+mod codes;
+#[cfg(test)]
+mod tests;
+
+use crate::runs::StableRuns;
+use bytes::Bytes;
+
+/// The first message of every connection, from source to destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// [`crate::PROTOCOL_VERSION`] of the sender.
+    pub protocol: u32,
+    /// 0 on the first connection of a new session, else the number from Welcome.
+    pub session: u64,
+    /// The fencing token of the migration.
+    pub token: u64,
+    /// Which connection of the session this is, from 0.
+    pub index: u16,
+    /// How many connections the session shall have.
+    pub connections: u16,
+    /// Version of the sender's software, for logs.
+    pub software: String,
+}
+
+/// Why a session was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RefuseCode {
+    /// The protocol versions differ.
+    Protocol = 1,
+    /// The fencing token is lower than the highest that the destination has seen.
+    TokenTooLow = 2,
+    /// The destination is fenced for this token.
+    Fenced = 3,
+    /// The session number is not that of the current session.
+    UnknownSession = 4,
+    /// The destination is stopping or not ready.
+    NotReady = 5,
+    /// The message makes no sense (bad index or count).
+    Malformed = 6,
+}
+
+/// How the payload of a Data message is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Compression {
+    /// As it is.
+    None = 0,
+    /// LZ4 block format.
+    Lz4 = 1,
+    /// One zstd frame.
+    Zstd = 2,
+}
+
+/// What is wrong with a VDISK at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FaultCode {
+    /// A write or flush failed.
+    Write = 1,
+    /// The destination is full.
+    NoSpace = 2,
+    /// The journal could not be written.
+    Journal = 3,
+    /// Reading the destination failed.
+    Read = 4,
+    /// The payload does not have the hash it came with; send it again.
+    Corrupt = 5,
+    /// The VDISK's endpoint is gone.
+    EndpointGone = 6,
+    /// The destination does not have this VDISK.
+    UnknownVdisk = 7,
+    /// The sizes at both ends differ.
+    SizeMismatch = 8,
+    /// The destination is fenced.
+    Fenced = 9,
+}
+
+/// A piece of a chunk, or a whole one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Data {
+    /// The VDISK, as opened.
+    pub handle: u32,
+    /// What an Ack will name.
+    pub id: u64,
+    /// Where the piece begins, in bytes.
+    pub offset: u64,
+    /// Foreground pieces are made stable sooner.
+    pub foreground: bool,
+    /// Bytes after decompression.
+    pub raw_length: u32,
+    /// How `payload` is compressed.
+    pub compression: Compression,
+    /// BLAKE3 of the bytes after decompression.
+    pub hash: [u8; 32],
+    /// The bytes.
+    pub payload: Bytes,
+}
+
+/// One message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Source: begin a connection.
+    Hello(Hello),
+    /// Destination: the connection belongs to the session with this number.
+    Welcome {
+        /// Number for the Hello of the other connections.
+        session: u64,
+        /// Version of the destination's software, for logs.
+        software: String,
+    },
+    /// Destination: no, and why. The connection is closed afterwards.
+    Refuse {
+        /// For programs.
+        code: RefuseCode,
+        /// For people.
+        message: String,
+    },
+    /// Source: I want to send this VDISK; a new handle ends the older one of the same name.
+    OpenVdisk {
+        /// Number that later messages use; never used twice in a session.
+        handle: u32,
+        /// Name of the VDISK.
+        name: String,
+        /// Bytes of the VDISK.
+        size: u64,
+        /// Bytes of a chunk.
+        chunk_size: u32,
+        /// Drop every claim that a chunk is stable (comparison follows).
+        forget: bool,
+    },
+    /// Destination: what is stable, in one or more pieces.
+    VdiskOpened {
+        /// The VDISK.
+        handle: u32,
+        /// First chunk of this piece.
+        first: u32,
+        /// Chunk states.
+        runs: StableRuns,
+        /// Whether this is the last piece.
+        last: bool,
+    },
+    /// A piece of data.
+    Data(Data),
+    /// A run of zeros; may cover many chunks.
+    Zero {
+        /// The VDISK.
+        handle: u32,
+        /// What an Ack will name.
+        id: u64,
+        /// Begin in bytes.
+        offset: u64,
+        /// Length in bytes.
+        length: u64,
+        /// Foreground pieces are made stable sooner.
+        foreground: bool,
+    },
+    /// Source: these chunks were compared and are equal; note them as stable.
+    Confirm {
+        /// The VDISK.
+        handle: u32,
+        /// What an Ack will name.
+        id: u64,
+        /// First chunk.
+        first: u32,
+        /// How many chunks.
+        count: u32,
+    },
+    /// Destination: these are stable on the medium and in the journal.
+    Ack {
+        /// The VDISK.
+        handle: u32,
+        /// Of Data, Zero and Confirm.
+        ids: Vec<u64>,
+    },
+    /// Destination: something is wrong with the VDISK (id 0) or with one piece.
+    Fault {
+        /// The VDISK.
+        handle: u32,
+        /// The piece, or 0.
+        id: u64,
+        /// For programs.
+        code: FaultCode,
+        /// For people.
+        message: String,
+        /// Where, in bytes, if known.
+        offset: Option<u64>,
+    },
+    /// Source: re-read and hash these chunks.
+    HashRequest {
+        /// The VDISK.
+        handle: u32,
+        /// Number for the reply.
+        request: u64,
+        /// First chunk.
+        first: u32,
+        /// How many chunks.
+        count: u32,
+    },
+    /// Destination: hashes in order, equal neighbours as one run.
+    HashReply {
+        /// The VDISK.
+        handle: u32,
+        /// Number of the request.
+        request: u64,
+        /// (count of chunks, BLAKE3 of each of them).
+        runs: Vec<(u32, [u8; 32])>,
+    },
+    /// Source: the root hash over the chunks you re-read, please.
+    RootRequest {
+        /// The VDISK.
+        handle: u32,
+    },
+    /// Destination: BLAKE3 over all re-read chunk hashes, if every chunk has one.
+    RootReply {
+        /// The VDISK.
+        handle: u32,
+        /// The root.
+        root: Option<[u8; 32]>,
+    },
+    /// Source: make everything received so far stable at once.
+    Flush {
+        /// The VDISK.
+        handle: u32,
+    },
+    /// Destination: an administrator cured the VDISK; open it again.
+    Resume {
+        /// The VDISK.
+        handle: u32,
+    },
+    /// Source: no more of this VDISK in this session.
+    CloseVdisk {
+        /// The VDISK.
+        handle: u32,
+    },
+    /// Are you there?
+    Ping {
+        /// Comes back in Pong.
+        stamp: u64,
+    },
+    /// I am.
+    Pong {
+        /// From the Ping.
+        stamp: u64,
+    },
+}

@@ -1,0 +1,185 @@
+//! How a chunk is compressed: what does not shrink travels as it is, and "auto" climbs to the
+//! level at which most raw bytes per second arrive.
+
+mod climber;
+
+use bytes::Bytes;
+use climber::Climber;
+use drover_link::Compression;
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// What the administrator chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// By measurement, chunk by chunk.
+    #[default]
+    Auto,
+    /// Never.
+    None,
+    /// LZ4.
+    Lz4,
+    /// zstd.
+    Zstd,
+}
+
+/// How hard to try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Not at all.
+    None,
+    /// LZ4.
+    Lz4,
+    /// zstd level 1.
+    ZstdFast,
+    /// zstd level 4.
+    Zstd,
+}
+
+const LEVELS: [Level; 4] = [Level::None, Level::Lz4, Level::ZstdFast, Level::Zstd];
+
+/// Compressed data must be smaller than this share of the raw data to be worth its decompression.
+const WORTH_PERCENT: usize = 92;
+
+/// Bytes tried with LZ4 before the whole chunk is.
+const SAMPLE: usize = 8 << 10;
+
+/// Chooses the level for a link.
+#[derive(Debug)]
+pub struct Compressor {
+    choice: Choice,
+    climber: Mutex<Climber>,
+}
+
+impl Compressor {
+    /// For the administrator's choice.
+    pub fn new(choice: Choice) -> Self {
+        Compressor {
+            choice,
+            climber: Mutex::new(Climber::new(Instant::now())),
+        }
+    }
+
+    /// Compresses one chunk or piece at the level of the moment.
+    pub fn compress(&self, raw: &Bytes) -> (Compression, Bytes) {
+        let level = match self.choice {
+            Choice::None => Level::None,
+            Choice::Lz4 => Level::Lz4,
+            Choice::Zstd => Level::ZstdFast,
+            Choice::Auto => {
+                LEVELS[self
+                    .climber
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .level()]
+            }
+        };
+        compress(level, raw)
+    }
+
+    /// Tells that so many raw bytes were put on the wire.
+    pub fn sent(&self, raw_bytes: u64) {
+        if self.choice == Choice::Auto {
+            let mut climber = self.climber.lock().unwrap_or_else(PoisonError::into_inner);
+            climber.sent(raw_bytes, Instant::now());
+        }
+    }
+}
+
+thread_local! {
+    static ZSTD: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(level: Level, raw: &Bytes) -> (Compression, Bytes) {
+    let unchanged = (Compression::None, raw.clone());
+    if level == Level::None || !sample_shrinks(raw) {
+        return unchanged;
+    }
+    let (kind, packed) = match level {
+        Level::None => return unchanged,
+        Level::Lz4 => (Compression::Lz4, lz4_flex::block::compress(raw)),
+        Level::ZstdFast => (Compression::Zstd, zstd_at(1, raw)),
+        Level::Zstd => (Compression::Zstd, zstd_at(4, raw)),
+    };
+    match packed.len() * 100 < raw.len() * WORTH_PERCENT && !packed.is_empty() {
+        true => (kind, packed.into()),
+        false => unchanged,
+    }
+}
+
+/// Whether a few kilobytes out of the middle shrink; encrypted or packed data is found out cheaply.
+fn sample_shrinks(raw: &[u8]) -> bool {
+    if raw.len() <= 4 * SAMPLE {
+        return true;
+    }
+    let parts = [raw.len() / 4, raw.len() * 5 / 8];
+    parts.iter().any(|begin| {
+        let sample = &raw[*begin..begin + SAMPLE];
+        lz4_flex::block::compress(sample).len() * 100 < SAMPLE * 97
+    })
+}
+
+/// Empty if zstd refuses; the caller then sends the data as it is.
+fn zstd_at(level: i32, raw: &[u8]) -> Vec<u8> {
+    ZSTD.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = zstd::bulk::Compressor::new(level).ok();
+        }
+        let Some(compressor) = slot else {
+            return Vec::new();
+        };
+        match compressor.set_compression_level(level) {
+            Ok(()) => compressor.compress(raw).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    })
+}
+
+/// Undoes [`Compressor::compress`]; the result has exactly `raw_length` bytes.
+pub fn decompress(kind: Compression, payload: Bytes, raw_length: u32) -> Result<Bytes, String> {
+    let length = raw_length as usize;
+    let raw: Bytes = match kind {
+        Compression::None => payload,
+        Compression::Lz4 => {
+            let raw = lz4_flex::block::decompress(&payload, length);
+            raw.map_err(|error| format!("LZ4: {error}"))?.into()
+        }
+        Compression::Zstd => {
+            let raw = zstd::bulk::decompress(&payload, length);
+            raw.map_err(|error| format!("zstd: {error}"))?.into()
+        }
+    };
+    match raw.len() == length {
+        true => Ok(raw),
+        false => Err(format!("{} bytes instead of {length}", raw.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_comes_back(seed in proptest::collection::vec(any::<u8>(), 1..2000), repeat in 1..50usize) {
+            let raw = Bytes::from(seed.repeat(repeat));
+            for level in LEVELS {
+                let (kind, packed) = compress(level, &raw);
+                prop_assert!(packed.len() <= raw.len());
+                prop_assert_eq!(decompress(kind, packed, raw.len() as u32).unwrap(), raw.clone());
+            }
+        }
+
+        #[test]
+        fn garbage_never_panics(kind in 0..3usize, payload in proptest::collection::vec(any::<u8>(), 0..500), length in 1..100_000u32) {
+            let kind = [Compression::None, Compression::Lz4, Compression::Zstd][kind];
+            if let Ok(raw) = decompress(kind, payload.into(), length) {
+                prop_assert_eq!(raw.len(), length as usize);
+            }
+        }
+    }
+}

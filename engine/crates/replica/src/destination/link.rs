@@ -1,0 +1,185 @@
+//! The door: listens, checks who calls, starts and replaces sessions.
+
+use super::session::Session;
+use super::{Destination, Shared, lock};
+use drover_link::handshake::Caller;
+use drover_link::tls::Identity;
+use drover_link::{LinkError, RefuseCode};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+/// Callers that may be in TLS or negotiation at once; the others wait in the kernel's queue.
+const CALLERS: usize = 64;
+
+/// How a destination is reached.
+#[derive(Debug, Clone)]
+pub struct DestinationLink {
+    /// `host:port`; port 0 = any.
+    pub listen: String,
+    /// Certificates of the destination.
+    pub identity: Identity,
+    /// Fencing token of the migration.
+    pub token: u64,
+}
+
+/// The accept loop; it ends when this is dropped.
+pub(super) struct Listening {
+    listen: String,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Destination {
+    /// Listens (again). Returns the address with the real port. An address that is listened on
+    /// already is kept; certificates and token are always the new ones.
+    pub async fn put_link(&self, link: DestinationLink) -> Result<SocketAddr, LinkError> {
+        let shared = &self.shared;
+        let refused = |(code, message): (RefuseCode, String)| LinkError::Refused { code, message };
+        shared.tokens.admit(link.token).map_err(refused)?;
+        let before = lock(&shared.link).take();
+        let same = before
+            .as_ref()
+            .filter(|before| before.listen == link.listen)
+            .map(|before| before.address);
+        let wanted = same.map_or_else(|| link.listen.clone(), |address| address.to_string());
+        if let Some(before) = before {
+            before.task.abort();
+            // The port is free only when the loop is gone.
+            let mut before = before;
+            let _ = (&mut before.task).await;
+        }
+        let listener = TcpListener::bind(&wanted)
+            .await
+            .map_err(LinkError::io("listening for the source"))?;
+        let address = listener
+            .local_addr()
+            .map_err(LinkError::io("listening for the source"))?;
+        let task = tokio::spawn(accept_all(shared.clone(), listener, link.identity));
+        *lock(&shared.link) = Some(Listening {
+            listen: link.listen,
+            address,
+            task,
+        });
+        lock(&shared.link_state).listening();
+        tracing::info!(%address, token = link.token, "listening");
+        Ok(address)
+    }
+}
+
+async fn accept_all(shared: Arc<Shared>, listener: TcpListener, identity: Identity) {
+    let callers = Arc::new(Semaphore::new(CALLERS));
+    loop {
+        let Ok(place) = callers.clone().acquire_owned().await else {
+            return;
+        };
+        let tcp = match listener.accept().await {
+            Ok((tcp, _)) => tcp,
+            Err(error) => {
+                tracing::warn!("accepting a connection failed: {error}");
+                // Out of file descriptors, most likely; some must be closed first.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (shared, identity) = (shared.clone(), identity.clone());
+        tokio::spawn(async move {
+            let peer = tcp
+                .peer_addr()
+                .map_or_else(|_| "?".to_owned(), |address| address.to_string());
+            if let Err(error) = shared.meet(tcp, &identity).await {
+                tracing::info!(peer, "a caller was not let in: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+impl Shared {
+    async fn meet(self: &Arc<Self>, tcp: TcpStream, identity: &Identity) -> Result<(), LinkError> {
+        let caller = Caller::receive(tcp, identity, self.traffic.clone()).await?;
+        let refusal = match caller.hello.session {
+            0 => self.admit_first(&caller).await,
+            number => self.admit_another(number, &caller),
+        };
+        match refusal {
+            Ok(session) => {
+                let connection = caller.welcome(session.number).await?;
+                session.join(connection);
+                Ok(())
+            }
+            Err((code, message)) => {
+                caller.refuse(code, &message).await;
+                Err(LinkError::Refused { code, message })
+            }
+        }
+    }
+
+    /// A new session replaces the older one, whose writes are over before the new one is answered.
+    async fn admit_first(
+        self: &Arc<Self>,
+        caller: &Caller,
+    ) -> Result<Arc<Session>, (RefuseCode, String)> {
+        let hello = &caller.hello;
+        if hello.index != 0 {
+            return Err((
+                RefuseCode::Malformed,
+                "the first connection must have index 0".into(),
+            ));
+        }
+        let _turn = self.turnover.lock().await;
+        self.tokens.admit(hello.token)?;
+        self.end_session("a new one begins").await;
+        let number = rand::random_range(1..=u64::MAX);
+        let shared = self.clone();
+        let ended = move |number, reason: String| shared.session_ended(number, &reason);
+        let session = Session::start(self, number, hello.token, ended);
+        *lock(&self.session) = Some(session.clone());
+        lock(&self.link_state).up(hello.connections);
+        tracing::info!(
+            session = number,
+            token = hello.token,
+            software = hello.software,
+            "session begins"
+        );
+        Ok(session)
+    }
+
+    fn admit_another(
+        &self,
+        number: u64,
+        caller: &Caller,
+    ) -> Result<Arc<Session>, (RefuseCode, String)> {
+        let session = lock(&self.session).clone();
+        match session {
+            Some(session) if session.number == number && session.token == caller.hello.token => {
+                Ok(session)
+            }
+            _ => Err((
+                RefuseCode::UnknownSession,
+                "there is no such session (any more)".into(),
+            )),
+        }
+    }
+
+    fn session_ended(&self, number: u64, reason: &str) {
+        tracing::info!(session = number, "session ended: {reason}");
+        let mut current = lock(&self.session);
+        if current
+            .as_ref()
+            .is_some_and(|session| session.number == number)
+        {
+            *current = None;
+            lock(&self.link_state).down(reason);
+        }
+    }
+}

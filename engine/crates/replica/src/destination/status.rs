@@ -1,0 +1,136 @@
+//! What a destination shows of itself.
+
+use super::{Destination, Vdisk, lock};
+use crate::trouble::{Trouble, TroubleCode};
+use serde::Serialize;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// The link as the destination sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkStatus {
+    /// `unconfigured`, `listening` or `up`.
+    pub state: &'static str,
+    /// Seconds in this state.
+    pub since_seconds: f64,
+    /// Why the last session ended.
+    pub reason: Option<String>,
+    /// Connections of the session.
+    pub connections: u16,
+    /// Frame bytes sent since the engine started.
+    pub sent_bytes: u64,
+    /// Frame bytes received since the engine started.
+    pub received_bytes: u64,
+    /// Time of the latest Ping and its Pong, in seconds.
+    pub round_trip_seconds: Option<f64>,
+    /// Sessions after the first.
+    pub reconnects: u64,
+}
+
+/// A VDISK as the destination sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct VdiskStatus {
+    /// Bytes.
+    pub size: u64,
+    /// `idle`, `receiving`, `held` or `fenced`.
+    pub state: &'static str,
+    /// Why it is held.
+    pub error: Option<Trouble>,
+    /// Bytes written since the engine started.
+    pub written_bytes: u64,
+    /// Chunks that the journal claims.
+    pub stable_chunks: u32,
+    /// Chunks of the VDISK.
+    pub total_chunks: u32,
+}
+
+#[derive(Debug)]
+pub(super) struct LinkState {
+    state: &'static str,
+    since: Instant,
+    reason: Option<String>,
+    connections: u16,
+    sessions: u64,
+}
+
+impl LinkState {
+    pub(super) fn new() -> Self {
+        LinkState {
+            state: "unconfigured",
+            since: Instant::now(),
+            reason: None,
+            connections: 0,
+            sessions: 0,
+        }
+    }
+
+    fn set(&mut self, state: &'static str) {
+        if self.state != state {
+            self.state = state;
+            self.since = Instant::now();
+        }
+    }
+
+    pub(super) fn listening(&mut self) {
+        if self.state == "unconfigured" {
+            self.set("listening");
+        }
+    }
+
+    pub(super) fn up(&mut self, connections: u16) {
+        self.set("up");
+        self.since = Instant::now();
+        self.reason = None;
+        self.connections = connections;
+        self.sessions += 1;
+    }
+
+    pub(super) fn down(&mut self, reason: &str) {
+        self.set("listening");
+        self.reason = Some(reason.to_owned());
+        self.connections = 0;
+    }
+}
+
+impl Destination {
+    /// The link.
+    pub fn link_status(&self) -> LinkStatus {
+        let session = lock(&self.shared.session).clone();
+        let state = lock(&self.shared.link_state);
+        let traffic = &self.shared.traffic;
+        let round_trip = session.and_then(|session| session.round_trip.latest());
+        LinkStatus {
+            state: state.state,
+            since_seconds: state.since.elapsed().as_secs_f64(),
+            reason: state.reason.clone(),
+            connections: state.connections,
+            sent_bytes: traffic.sent.load(Ordering::Relaxed),
+            received_bytes: traffic.received.load(Ordering::Relaxed),
+            round_trip_seconds: round_trip.map(|time| time.as_secs_f64()),
+            reconnects: state.sessions.saturating_sub(1),
+        }
+    }
+}
+
+impl Vdisk {
+    /// Its state.
+    pub fn status(&self) -> VdiskStatus {
+        let (error, receiving, written_bytes, stable_chunks) = self.figures();
+        let state = match &error {
+            Some(trouble) if trouble.code == TroubleCode::Fenced => "fenced",
+            Some(_) => "held",
+            None if receiving => "receiving",
+            None => "idle",
+        };
+        let size = self.geometry().size();
+        let total_chunks = self.geometry().chunks();
+        VdiskStatus {
+            size,
+            state,
+            error,
+            written_bytes,
+            stable_chunks,
+            total_chunks,
+        }
+    }
+}

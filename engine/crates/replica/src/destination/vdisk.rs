@@ -1,0 +1,298 @@
+//! One VDISK at the destination: endpoint, journal, and what stops it.
+
+use super::attachment::Attachment;
+use super::lock;
+use crate::chunk::{Geometry, Hash, MAX_VDISK};
+use crate::endpoint::{Access, Endpoint, EndpointSpec};
+use crate::hash_table::{HashTable, zero_hash};
+use crate::journal::{Found, Journal, Record, Subject};
+use crate::trouble::{Trouble, TroubleCode};
+use bytes::Bytes;
+use drover_link::{Message, StableRuns};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A VDISK that a source may write.
+pub struct Vdisk {
+    name: String,
+    geometry: Geometry,
+    journal_path: PathBuf,
+    spec: Mutex<EndpointSpec>,
+    endpoint: Mutex<Option<Arc<Endpoint>>>,
+    journal: Arc<Mutex<Journal>>,
+    trouble: Mutex<Option<Trouble>>,
+    attachment: Mutex<Option<Arc<Attachment>>>,
+    /// Hashes of chunks as they were re-read from the endpoint and not written since.
+    read_hashes: Mutex<HashTable>,
+    written_bytes: AtomicU64,
+}
+
+impl Vdisk {
+    pub(super) async fn open(
+        name: &str,
+        size: u64,
+        spec: EndpointSpec,
+        state: &Path,
+    ) -> Result<Self, Trouble> {
+        if size == 0 || size > MAX_VDISK {
+            let text = format!("a VDISK must have 1 to {MAX_VDISK} bytes, not {size}");
+            return Err(Trouble::new(TroubleCode::SizeMismatch, text));
+        }
+        let geometry = Geometry::new(size);
+        let endpoint = Endpoint::open(&spec, size, Access::Write).await?;
+        let journal_path = state.join(format!("{name}.journal"));
+        let journal = open_journal(name, geometry, &endpoint, &journal_path).await?;
+        Ok(Vdisk {
+            name: name.to_owned(),
+            geometry,
+            journal_path,
+            spec: Mutex::new(spec),
+            endpoint: Mutex::new(Some(Arc::new(endpoint))),
+            journal: Arc::new(Mutex::new(journal)),
+            trouble: Mutex::default(),
+            attachment: Mutex::default(),
+            read_hashes: Mutex::new(HashTable::new(geometry.chunks())),
+            written_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its size and chunks.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// Uses `spec` from now on; nothing happens if it is in use already.
+    pub(super) async fn put_endpoint(&self, spec: EndpointSpec) -> Result<(), Trouble> {
+        if *lock(&self.spec) == spec && lock(&self.endpoint).is_some() {
+            return Ok(());
+        }
+        self.detach().await;
+        self.reopen(&spec).await?;
+        *lock(&self.spec) = spec;
+        *lock(&self.trouble) = None;
+        Ok(())
+    }
+
+    /// Opens the endpoint anew, and the journal that belongs to it. Nothing is attached meanwhile.
+    async fn reopen(&self, spec: &EndpointSpec) -> Result<(), Trouble> {
+        *lock(&self.endpoint) = None;
+        let endpoint = Endpoint::open(spec, self.geometry.size(), Access::Write).await?;
+        let journal =
+            open_journal(&self.name, self.geometry, &endpoint, &self.journal_path).await?;
+        *lock(&self.journal) = journal;
+        *lock(&self.read_hashes) = HashTable::new(self.geometry.chunks());
+        *lock(&self.endpoint) = Some(Arc::new(endpoint));
+        Ok(())
+    }
+
+    /// Ends the handle that is open, if any; afterwards nothing of it is written any more.
+    pub(super) async fn detach(&self) {
+        let attachment = lock(&self.attachment).take();
+        if let Some(attachment) = attachment {
+            attachment.close().await;
+        }
+    }
+
+    /// As [`Vdisk::detach`], and closes the endpoint.
+    pub(super) async fn close(&self, why: Option<Trouble>) {
+        self.detach().await;
+        *lock(&self.endpoint) = None;
+        if why.is_some() {
+            *lock(&self.trouble) = why;
+        }
+    }
+
+    /// Gets ready for a session: cures what stopped the VDISK by opening its endpoint again, and
+    /// drops all claims if asked to. Returns what is stable.
+    pub(super) async fn prepare(&self, forget: bool, token: u64) -> Result<StableRuns, Trouble> {
+        self.detach().await;
+        let closed = lock(&self.endpoint).is_none();
+        if self.is_held() || closed {
+            let spec = lock(&self.spec).clone();
+            let reopened = self.reopen(&spec).await;
+            *lock(&self.trouble) = reopened.as_ref().err().cloned();
+            reopened?;
+        }
+        if forget {
+            let count = self.geometry.chunks();
+            self.record(vec![Record::Forget { first: 0, count }], token)
+                .await?;
+            *lock(&self.read_hashes) = HashTable::new(count);
+        }
+        let journal = lock(&self.journal);
+        let chunks = 0..self.geometry.chunks();
+        Ok(StableRuns::from_flags(
+            chunks.map(|chunk| journal.is_stable(chunk)),
+        ))
+    }
+
+    pub(super) fn attach(&self, attachment: Arc<Attachment>) {
+        *lock(&self.attachment) = Some(attachment);
+    }
+
+    pub(super) fn hold(&self, trouble: Trouble) {
+        let mut slot = lock(&self.trouble);
+        // The first one is the cause of the others.
+        slot.get_or_insert(trouble);
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        lock(&self.trouble).is_some()
+    }
+
+    pub(super) fn tell_source(&self, trouble: &Trouble) {
+        if let Some(attachment) = &*lock(&self.attachment) {
+            attachment
+                .outgoing
+                .send(super::attachment::fault(attachment.handle, trouble));
+        }
+    }
+
+    /// Asks the source to open the VDISK again.
+    pub(super) fn resume(&self) {
+        if let Some(attachment) = &*lock(&self.attachment) {
+            attachment.outgoing.send(Message::Resume {
+                handle: attachment.handle,
+            });
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Result<Arc<Endpoint>, Trouble> {
+        lock(&self.endpoint).clone().ok_or_else(|| {
+            Trouble::new(
+                TroubleCode::EndpointGone,
+                format!("the endpoint of VDISK {} is closed", self.name),
+            )
+        })
+    }
+
+    pub(super) async fn write(&self, offset: u64, raw: Bytes) -> Result<(), Trouble> {
+        let length = raw.len() as u64;
+        self.forget_read(offset, length);
+        self.endpoint()?.write(offset, raw).await?;
+        self.written_bytes.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub(super) async fn zero(&self, offset: u64, length: u64) -> Result<(), Trouble> {
+        self.forget_read(offset, length);
+        self.endpoint()?.zero(offset, length).await
+    }
+
+    fn forget_read(&self, offset: u64, length: u64) {
+        let mut hashes = lock(&self.read_hashes);
+        for chunk in self.geometry.chunk_at(offset)..=self.geometry.chunk_at(offset + length - 1) {
+            hashes.clear(chunk);
+        }
+    }
+
+    /// Flushes the endpoint, then the journal with `records`. Only then may the source be told.
+    pub(super) async fn make_stable(
+        &self,
+        records: Vec<Record>,
+        token: u64,
+    ) -> Result<(), Trouble> {
+        self.endpoint()?.flush().await?;
+        self.record(records, token).await
+    }
+
+    async fn record(&self, records: Vec<Record>, token: u64) -> Result<(), Trouble> {
+        let journal = self.journal.clone();
+        let appended =
+            tokio::task::spawn_blocking(move || lock(&journal).append(&records, token)).await;
+        let appended = appended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        appended.map_err(|error| {
+            let path = self.journal_path.display();
+            Trouble::new(
+                TroubleCode::JournalError,
+                format!("writing the journal {path} failed: {error}"),
+            )
+        })
+    }
+
+    /// What the journal shall say of chunks that the source found equal.
+    pub(super) fn confirmed(&self, first: u32, count: u32) -> Vec<Record> {
+        let hashes = lock(&self.read_hashes);
+        let mut records = Vec::new();
+        for chunk in first..first.saturating_add(count).min(self.geometry.chunks()) {
+            let hash = hashes.get(chunk);
+            match records.last_mut() {
+                Some(Record::Zero { count, .. }) if hash == Some(zero_hash()) => *count += 1,
+                _ if hash == Some(zero_hash()) => records.push(Record::Zero {
+                    first: chunk,
+                    count: 1,
+                }),
+                _ => records.push(Record::Stable { chunk, hash }),
+            }
+        }
+        records
+    }
+
+    pub(super) fn re_read(&self, chunk: u32, hash: Hash) {
+        lock(&self.read_hashes).set(chunk, hash);
+    }
+
+    pub(super) fn root(&self) -> Option<Hash> {
+        lock(&self.read_hashes).root()
+    }
+
+    pub(super) fn figures(&self) -> (Option<Trouble>, bool, u64, u32) {
+        let trouble = lock(&self.trouble).clone();
+        let receiving = lock(&self.attachment).is_some();
+        // A sync of the journal may hold its lock; the status waits for that sync at most.
+        let stable = lock(&self.journal).stable_chunks();
+        (
+            trouble,
+            receiving,
+            self.written_bytes.load(Ordering::Relaxed),
+            stable,
+        )
+    }
+}
+
+async fn open_journal(
+    name: &str,
+    geometry: Geometry,
+    endpoint: &Endpoint,
+    path: &Path,
+) -> Result<Journal, Trouble> {
+    let subject = Subject {
+        name: name.to_owned(),
+        geometry,
+        medium: endpoint.medium(),
+    };
+    let (fresh, path) = (endpoint.is_new(), path.to_owned());
+    let shown = path.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || match fresh {
+        true => Journal::create(&path, subject).map(|journal| (journal, Found::Nothing)),
+        false => Journal::open(&path, subject),
+    });
+    let opened = opened
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let (journal, found) = opened.map_err(|error| {
+        Trouble::new(
+            TroubleCode::JournalError,
+            format!("opening the journal {shown} failed: {error}"),
+        )
+    })?;
+    match found {
+        Found::Void(why) => tracing::warn!(
+            vdisk = name,
+            "journal not believed, everything is sent again: {why}"
+        ),
+        found => tracing::info!(
+            vdisk = name,
+            ?found,
+            stable = journal.stable_chunks(),
+            "journal open"
+        ),
+    }
+    Ok(journal)
+}

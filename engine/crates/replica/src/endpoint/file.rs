@@ -1,0 +1,247 @@
+//! Regular files: zeros are holes, the page cache is the buffer.
+
+use super::Access;
+use super::span::{Span, push};
+use crate::trouble::{Trouble, TroubleCode};
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::io::Errno;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Zeros written where holes cannot be punched, in bytes per write.
+const ZERO_WRITE: usize = 1 << 20;
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct FileEndpoint {
+    pub(super) disk: Disk,
+    inode: u64,
+    new: bool,
+}
+
+/// What files and block devices have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Disk {
+    pub(super) file: Arc<File>,
+    pub(super) path: Arc<PathBuf>,
+    /// One write at a time: the kernel locks a file's inode for each, and whoever waits for that
+    /// lock spins (measured: 8 s of system time instead of 2 for 3 GiB).
+    writer: Arc<Semaphore>,
+}
+
+impl FileEndpoint {
+    pub(super) async fn open(
+        path: &Path,
+        size: u64,
+        access: Access,
+        create: bool,
+    ) -> Result<Self, Trouble> {
+        let path = path.to_owned();
+        blocking(move || {
+            let missing = !path.exists();
+            let make = create && missing && access == Access::Write;
+            let file = OpenOptions::new()
+                .read(true)
+                .write(access == Access::Write)
+                .create_new(make)
+                .open(&path)
+                .map_err(|error| gone(&path, &error))?;
+            if make {
+                file.set_len(size).map_err(|error| gone(&path, &error))?;
+            }
+            let metadata = file.metadata().map_err(|error| gone(&path, &error))?;
+            check_size(&path, metadata.len(), size)?;
+            let disk = Disk::new(file, path);
+            Ok(FileEndpoint {
+                disk,
+                inode: metadata.ino(),
+                new: make,
+            })
+        })
+        .await
+    }
+
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.new
+    }
+
+    pub(super) async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Trouble> {
+        self.disk.read(offset, length).await
+    }
+
+    pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<(), Trouble> {
+        self.disk.write(offset, data).await
+    }
+
+    pub(super) async fn zero(&self, offset: u64, length: u64) -> Result<(), Trouble> {
+        self.disk.zero(offset, length).await
+    }
+
+    pub(super) async fn flush(&self) -> Result<(), Trouble> {
+        self.disk.flush().await
+    }
+
+    pub(super) async fn spans(&self, offset: u64, length: u64) -> Result<Vec<Span>, Trouble> {
+        let disk = self.disk.clone();
+        blocking(move || holes(&disk, offset, length)).await
+    }
+}
+
+impl Disk {
+    pub(super) fn new(file: File, path: PathBuf) -> Self {
+        let writer = Arc::new(Semaphore::new(1));
+        Disk {
+            file: Arc::new(file),
+            path: Arc::new(path),
+            writer,
+        }
+    }
+
+    pub(super) async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Trouble> {
+        let disk = self.clone();
+        blocking(move || {
+            let mut buffer = vec![0; length as usize];
+            disk.file
+                .read_exact_at(&mut buffer, offset)
+                .map_err(|error| {
+                    let text = format!(
+                        "reading {length} bytes of {} failed: {error}",
+                        disk.path.display()
+                    );
+                    Trouble::at(TroubleCode::ReadError, offset, text)
+                })?;
+            Ok(Bytes::from(buffer))
+        })
+        .await
+    }
+
+    pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<(), Trouble> {
+        let disk = self.clone();
+        let _turn = self.writer.acquire().await;
+        blocking(move || {
+            disk.file
+                .write_all_at(&data, offset)
+                .map_err(|error| disk.write_trouble(offset, &error))
+        })
+        .await
+    }
+
+    pub(super) async fn zero(&self, offset: u64, length: u64) -> Result<(), Trouble> {
+        let disk = self.clone();
+        let _turn = self.writer.acquire().await;
+        blocking(move || {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match fallocate(&*disk.file, flags, offset, length) {
+                Ok(()) => Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    disk.write_zeros(offset, length)
+                }
+                Err(error) => Err(disk.write_trouble(offset, &error.into())),
+            }
+        })
+        .await
+    }
+
+    fn write_zeros(&self, offset: u64, length: u64) -> Result<(), Trouble> {
+        let zeros = vec![0; ZERO_WRITE];
+        let mut done = 0;
+        while done < length {
+            let step = (length - done).min(ZERO_WRITE as u64);
+            self.file
+                .write_all_at(&zeros[..step as usize], offset + done)
+                .map_err(|error| self.write_trouble(offset + done, &error))?;
+            done += step;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn flush(&self) -> Result<(), Trouble> {
+        let disk = self.clone();
+        blocking(move || {
+            disk.file.sync_data().map_err(|error| {
+                let mut trouble = disk.write_trouble(0, &error);
+                trouble.offset = None;
+                trouble
+            })
+        })
+        .await
+    }
+
+    fn write_trouble(&self, offset: u64, error: &io::Error) -> Trouble {
+        let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| Some(errno.raw_os_error()));
+        let code = match full.contains(&error.raw_os_error()) {
+            true => TroubleCode::NoSpace,
+            false => TroubleCode::WriteError,
+        };
+        Trouble::at(
+            code,
+            offset,
+            format!("writing {} failed: {error}", self.path.display()),
+        )
+    }
+}
+
+fn holes(disk: &Disk, offset: u64, length: u64) -> Result<Vec<Span>, Trouble> {
+    let end = offset + length;
+    let mut spans = Vec::new();
+    let mut position = offset;
+    while position < end {
+        let data = match seek(&*disk.file, SeekFrom::Data(position)) {
+            Ok(data) => data.min(end),
+            // No data from here to the end of the file.
+            Err(Errno::NXIO) => end,
+            // The file system knows no holes.
+            Err(_) => position,
+        };
+        push(&mut spans, data - position, true);
+        if data == end {
+            break;
+        }
+        let hole = seek(&*disk.file, SeekFrom::Hole(data))
+            .unwrap_or(end)
+            .clamp(data, end);
+        // A hole at once after data would be an endless loop; treat the rest as data.
+        let hole = if hole == data { end } else { hole };
+        push(&mut spans, hole - data, false);
+        position = hole;
+    }
+    Ok(spans)
+}
+
+/// Runs blocking file work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| {
+            Err(Trouble::new(
+                TroubleCode::EndpointGone,
+                format!("file work was abandoned: {error}"),
+            ))
+        })
+}
+
+pub(super) fn gone(path: &Path, error: &io::Error) -> Trouble {
+    Trouble::new(
+        TroubleCode::EndpointGone,
+        format!("opening {} failed: {error}", path.display()),
+    )
+}
+
+pub(super) fn check_size(path: &Path, found: u64, wanted: u64) -> Result<(), Trouble> {
+    if found == wanted {
+        return Ok(());
+    }
+    let text = format!("{} has {found} bytes, the VDISK {wanted}", path.display());
+    Err(Trouble::new(TroubleCode::SizeMismatch, text))
+}

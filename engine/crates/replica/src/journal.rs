@@ -1,0 +1,229 @@
+//! What of a VDISK is stable at the destination, on disk, surviving a crash at any byte.
+//!
+//! ```text
+//! file   = header (128 bytes), frame, frame, ...
+//! frame  = "DJB1", body length u32, sequence u64, synced u64, token u64, check [16], body
+//! body   = records of 9 or 41 bytes
+//! check  = first 16 bytes of BLAKE3 over the frame without the check
+//! ```
+//! Everything is little-endian. Frames are appended, then synced; only then may anybody be told.
+//! `synced` is the last sequence that was on the medium when the frame was written. So a bad frame
+//! can be told apart: if no later frame says that it had been synced, it is the torn end of the
+//! last append, and cut off. If one does, the medium has lost something it had promised to keep,
+//! and no claim of the journal is believed any more: everything is sent or compared again.
+//!
+//! The file is rewritten from memory (new file, sync, rename) when it has grown too long, and after
+//! a failed append, whose bytes are in doubt.
+
+mod format;
+mod records;
+#[cfg(test)]
+mod tests;
+
+pub use records::Record;
+
+use crate::chunk::Geometry;
+use crate::hash_table::HashTable;
+use format::{Frame, HEADER_BYTES, Scan};
+use records::Claims;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The file may grow by this much over twice its last rewritten length.
+const SLACK: u64 = 1 << 20;
+
+/// Most bytes of records in one frame.
+const FRAME_BODY: usize = 256 << 10;
+
+/// What a journal belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Name of the VDISK.
+    pub name: String,
+    /// Its size.
+    pub geometry: Geometry,
+    /// Number of the medium (an inode), 0 if it has none. Another medium makes all claims void.
+    pub medium: u64,
+}
+
+/// What was found when a journal was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// None; a new one was made.
+    Nothing,
+    /// A journal; so many bytes of a torn end were cut off.
+    Journal {
+        /// Bytes cut off.
+        torn: u64,
+    },
+    /// A journal that cannot be believed; a new one was made.
+    Void(String),
+}
+
+/// The journal of one VDISK.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    subject: Subject,
+    claims: Claims,
+    sequence: u64,
+    length: u64,
+    rewritten_length: u64,
+    in_doubt: bool,
+}
+
+impl Journal {
+    /// Opens or makes the journal at `path`.
+    pub fn open(path: &Path, subject: Subject) -> io::Result<(Journal, Found)> {
+        let found = match File::open(path) {
+            Ok(file) => Self::load(path, file, &subject)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Found::Nothing),
+            Err(error) => return Err(error),
+        };
+        match found {
+            Ok((journal, torn)) => Ok((journal, Found::Journal { torn })),
+            Err(found) => Ok((Self::create(path, subject)?, found)),
+        }
+    }
+
+    /// Makes a new journal without any claim, in place of whatever is there.
+    pub fn create(path: &Path, subject: Subject) -> io::Result<Journal> {
+        let claims = Claims::new(subject.geometry);
+        let (file, length, sequence) = write_whole(path, &subject, &claims, 0)?;
+        Ok(Journal {
+            path: path.to_owned(),
+            file,
+            subject,
+            claims,
+            sequence,
+            length,
+            rewritten_length: length,
+            in_doubt: false,
+        })
+    }
+
+    fn load(
+        path: &Path,
+        mut file: File,
+        subject: &Subject,
+    ) -> io::Result<Result<(Journal, u64), Found>> {
+        let mut raw = Vec::new();
+        file.read_to_end(&mut raw)?;
+        if let Err(why) = format::check_header(&raw, subject) {
+            return Ok(Err(Found::Void(why)));
+        }
+        let mut claims = Claims::new(subject.geometry);
+        let mut scan = Scan::new(&raw[HEADER_BYTES..]);
+        while let Some(frame) = scan.next() {
+            for record in frame.records() {
+                claims.apply(&record);
+            }
+        }
+        if let Some(sequence) = scan.broken_promise() {
+            let why = format!("frame {sequence} was on the medium and is damaged");
+            return Ok(Err(Found::Void(why)));
+        }
+        let length = (HEADER_BYTES + scan.position()) as u64;
+        let torn = raw.len() as u64 - length;
+        let sequence = scan.sequence();
+        let file = OpenOptions::new().append(true).open(path)?;
+        if torn > 0 {
+            file.set_len(length)?;
+            file.sync_data()?;
+        }
+        let journal = Journal {
+            path: path.to_owned(),
+            file,
+            subject: subject.clone(),
+            claims,
+            sequence,
+            length,
+            rewritten_length: length / 2,
+            in_doubt: false,
+        };
+        Ok(Ok((journal, torn)))
+    }
+
+    /// Appends and syncs. When it returns an error nothing is claimed, and the next append
+    /// rewrites the file.
+    pub fn append(&mut self, records: &[Record], token: u64) -> io::Result<()> {
+        if self.in_doubt {
+            self.rewrite(token)?;
+        }
+        let synced = self.sequence;
+        let mut bytes = Vec::new();
+        for group in records::grouped(records, FRAME_BODY) {
+            self.sequence += 1;
+            Frame::encode(&mut bytes, self.sequence, synced, token, group);
+        }
+        self.in_doubt = true;
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()?;
+        self.in_doubt = false;
+        self.length += bytes.len() as u64;
+        records.iter().for_each(|record| self.claims.apply(record));
+        if self.length > 2 * self.rewritten_length + SLACK && self.rewrite(token).is_err() {
+            // The old file is as good as before; try again when it has grown further.
+            self.rewritten_length = self.length;
+        }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, token: u64) -> io::Result<()> {
+        let (file, length, sequence) = write_whole(&self.path, &self.subject, &self.claims, token)?;
+        self.file = file;
+        self.length = length;
+        self.rewritten_length = length;
+        self.sequence = sequence;
+        self.in_doubt = false;
+        Ok(())
+    }
+
+    /// Whether the chunk is stable.
+    pub fn is_stable(&self, chunk: u32) -> bool {
+        self.claims.is_stable(chunk)
+    }
+
+    /// How many chunks are stable.
+    pub fn stable_chunks(&self) -> u32 {
+        self.claims.stable_chunks()
+    }
+
+    /// Hashes of the stable chunks that were received whole and not touched since.
+    pub fn hashes(&self) -> &HashTable {
+        self.claims.hashes()
+    }
+
+    /// Bytes of the file.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+/// Writes header and claims to a new file and puts it in the place of the old one, durably.
+fn write_whole(
+    path: &Path,
+    subject: &Subject,
+    claims: &Claims,
+    token: u64,
+) -> io::Result<(File, u64, u64)> {
+    let mut bytes = format::encode_header(subject).to_vec();
+    let mut sequence = 0;
+    for group in records::grouped(&claims.snapshot(), FRAME_BODY) {
+        sequence += 1;
+        // The file is renamed only when all of it is synced.
+        Frame::encode(&mut bytes, sequence, sequence - 1, token, group);
+    }
+    let temporary = path.with_extension("journal.new");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    let file = OpenOptions::new().append(true).open(path)?;
+    Ok((file, bytes.len() as u64, sequence))
+}

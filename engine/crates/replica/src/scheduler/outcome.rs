@@ -1,0 +1,101 @@
+//! What became of work that was handed out: done, or to be done again.
+
+use super::chunks::Phase;
+use super::{Kind, Open, Purpose, Scheduler};
+use crate::chunk::BLOCK_SIZE;
+
+impl Scheduler {
+    /// The destination has made this stable. Unknown ids (requeued meanwhile) are ignored;
+    /// returns whether the id was known.
+    pub fn acknowledged(&mut self, id: u64) -> bool {
+        let Some(open) = self.open.get(&id).copied() else {
+            return false;
+        };
+        match open.kind {
+            Kind::Background | Kind::Confirm => {
+                for chunk in open.first..open.first + open.count {
+                    let confirmed = open.kind == Kind::Confirm;
+                    self.chunks.set_verified(chunk, confirmed);
+                    if confirmed {
+                        self.chunks.set_wanted(chunk, false);
+                    }
+                    self.settle(chunk, Phase::Clean);
+                }
+            }
+            Kind::Foreground { .. } => self.piece_done(open.first),
+            // These are not sent under their id; a destination that acknowledges them is wrong.
+            Kind::Explore(_) | Kind::Hash(_) => return false,
+        }
+        self.open.remove(&id);
+        true
+    }
+
+    /// The work could not be done or did not arrive intact: it is to be taken again.
+    pub fn requeue(&mut self, id: u64) {
+        let Some(open) = self.open.remove(&id) else {
+            return;
+        };
+        if let Kind::Foreground { mask } = open.kind {
+            self.chunks.add_dirty(open.first, mask);
+            self.piece_done(open.first);
+            return;
+        }
+        if open.kind == Kind::Explore(None) {
+            self.exploring = false;
+        }
+        for chunk in open.first..open.first + open.count {
+            match open.kind {
+                Kind::Background if open.count == 1 => self.settle_allocated(chunk),
+                _ => self.settle(chunk, Self::before(open.kind)),
+            }
+        }
+    }
+
+    fn piece_done(&mut self, chunk: u32) {
+        let left = self.pieces.get(&chunk).copied().unwrap_or(1) - 1;
+        if left > 0 {
+            self.pieces.insert(chunk, left);
+            return;
+        }
+        self.pieces.remove(&chunk);
+        self.settle(chunk, Phase::Clean);
+    }
+
+    /// The phase that work of this kind was taken from.
+    fn before(kind: Kind) -> Phase {
+        match kind {
+            Kind::Background | Kind::Explore(None) => Phase::Pending,
+            Kind::Confirm
+            | Kind::Explore(Some(Purpose::Compare))
+            | Kind::Hash(Purpose::Compare) => Phase::Unchecked,
+            Kind::Foreground { .. }
+            | Kind::Explore(Some(Purpose::Verify))
+            | Kind::Hash(Purpose::Verify) => Phase::Clean,
+        }
+    }
+
+    /// Takes everything back that is unanswered, as if each were requeued, except that work which
+    /// may have become stable without our knowing is left UNKNOWN for `opened` to decide.
+    /// Returns the bytes of foreground pieces among it.
+    pub(super) fn take_all_back(&mut self) -> u64 {
+        let mut blocks = 0;
+        self.exploring = false;
+        self.pieces.clear();
+        for Open { kind, first, count } in std::mem::take(&mut self.open).into_values() {
+            let may_be_stable = matches!(kind, Kind::Background | Kind::Confirm);
+            for chunk in first..first + count {
+                if let Kind::Foreground { mask } = kind {
+                    self.chunks.add_dirty(chunk, mask);
+                    blocks += u64::from(mask.count_ones());
+                }
+                let phase = if may_be_stable {
+                    Phase::Unknown
+                } else {
+                    Self::before(kind)
+                };
+                self.chunks.set_phase(chunk, phase);
+            }
+        }
+        blocks * u64::from(BLOCK_SIZE)
+    }
+}

@@ -1,0 +1,136 @@
+//! A VDISK as opened in the session of the moment, under one handle.
+
+use super::lock;
+use super::outbox::Outbox;
+use super::vdisk::{State, Vdisk};
+use crate::trouble::TroubleCode;
+use drover_link::Message;
+use tokio_util::sync::CancellationToken;
+
+/// The VDISK in the session of the moment.
+pub(super) struct Attachment {
+    pub(super) outbox: Outbox,
+    pub(super) cancel: CancellationToken,
+    pub(super) opened: bool,
+    forgot: bool,
+    /// Pieces of VdiskOpened received so far.
+    runs: Vec<(bool, u32)>,
+}
+
+impl Vdisk {
+    /// Whether a session has to open the VDISK (again), and whether the destination shall forget.
+    pub(super) fn wants_opening(&self) -> Option<bool> {
+        let state = lock(&self.state);
+        let unknown = state
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.code == TroubleCode::UnknownVdisk);
+        let held = state.trouble.is_some() && !unknown;
+        let wants = state.attachment.is_none() || state.reopen;
+        (wants && !held).then(|| state.scheduler.must_forget())
+    }
+
+    /// The destination does not know the VDISK; it is asked again from time to time.
+    pub(super) fn is_unknown(&self) -> bool {
+        let state = lock(&self.state);
+        state
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.code == TroubleCode::UnknownVdisk)
+    }
+
+    /// An OpenVdisk is on its way; what belongs to the older handle is over.
+    pub(super) fn attach(&self, outbox: Outbox, cancel: CancellationToken, forgot: bool) {
+        let mut state = lock(&self.state);
+        state.cancel_attachment();
+        state.reopen = false;
+        state.attachment = Some(Attachment {
+            outbox,
+            cancel,
+            opened: false,
+            forgot,
+            runs: Vec::new(),
+        });
+    }
+
+    pub(super) fn detach(&self) {
+        let mut state = lock(&self.state);
+        if let Some(attachment) = &state.attachment {
+            let handle = attachment.outbox.handle();
+            attachment.outbox.say(Message::CloseVdisk { handle });
+        }
+        state.cancel_attachment();
+    }
+
+    pub(super) fn resume(&self, handle: u32) {
+        let mut state = lock(&self.state);
+        if state.handle() == Some(handle) {
+            state.trouble = None;
+            state.reopen = true;
+        }
+    }
+
+    /// A piece of the destination's chunk states. When it was the last one, returns what the tasks
+    /// of the attachment need.
+    pub(super) fn opened(
+        &self,
+        handle: u32,
+        first: u32,
+        runs: impl Iterator<Item = (bool, u32)>,
+        last: bool,
+    ) -> Result<Option<(Outbox, CancellationToken)>, String> {
+        let mut state = lock(&self.state);
+        let State {
+            attachment,
+            scheduler,
+            sent,
+            trouble,
+            ..
+        } = &mut *state;
+        let Some(attachment) = attachment
+            .as_mut()
+            .filter(|attachment| attachment.outbox.handle() == handle)
+        else {
+            return Ok(None);
+        };
+        let known: u64 = attachment
+            .runs
+            .iter()
+            .map(|(_, count)| u64::from(*count))
+            .sum();
+        if attachment.opened || known != u64::from(first) {
+            return Err(format!("chunk states of {} out of order", self.name()));
+        }
+        attachment.runs.extend(runs);
+        if !last {
+            return Ok(None);
+        }
+        let covered: u64 = attachment
+            .runs
+            .iter()
+            .map(|(_, count)| u64::from(*count))
+            .sum();
+        if covered != u64::from(self.geometry().chunks()) {
+            return Err(format!(
+                "chunk states of {covered} chunks instead of {}",
+                self.geometry().chunks()
+            ));
+        }
+        attachment.opened = true;
+        sent.resent_bytes +=
+            scheduler.opened(std::mem::take(&mut attachment.runs), attachment.forgot);
+        if trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.code == TroubleCode::UnknownVdisk)
+        {
+            *trouble = None;
+        }
+        let parts = (attachment.outbox.clone(), attachment.cancel.clone());
+        state.replies.clear();
+        state.root_asked = false;
+        state.after_progress();
+        drop(state);
+        self.wake();
+        Ok(Some(parts))
+    }
+}

@@ -1,0 +1,148 @@
+//! Background replication: explores, reads ahead, sends.
+
+use super::lock;
+use super::outbox::{Lane, Outbox};
+use super::vdisk::Vdisk;
+use crate::chunk::CHUNK_SIZE;
+use crate::endpoint::zero_chunks;
+use crate::scheduler::Work;
+use crate::trouble::Trouble;
+use drover_link::Message;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+/// Takes background work as long as the attachment lasts.
+pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationToken) {
+    let mut changed = vdisk.watch();
+    loop {
+        changed.borrow_and_update();
+        // Memory first: a chunk stays pending, and so free to be written, until its turn comes.
+        let Ok(memory) = outbox
+            .lanes
+            .background
+            .clone()
+            .acquire_many_owned(CHUNK_SIZE)
+            .await
+        else {
+            return;
+        };
+        let work = {
+            let mut state = lock(&vdisk.state);
+            if state.trouble.is_some() {
+                None
+            } else {
+                state.scheduler.take_background()
+            }
+        };
+        let Some(work) = work else {
+            drop(memory);
+            if changed.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let (vdisk, outbox, cancel) = (vdisk.clone(), outbox.clone(), cancel.clone());
+        tokio::spawn(async move {
+            cancel
+                .run_until_cancelled(act(&vdisk, &outbox, work, memory))
+                .await;
+        });
+    }
+}
+
+async fn act(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work, memory: OwnedSemaphorePermit) {
+    let attempt = vdisk.attempt();
+    let outcome = match work {
+        Work::Explore { id, first, count } => {
+            drop(memory);
+            explore(vdisk, outbox, id, first, count)
+                .await
+                .map_err(|trouble| (id, trouble))
+        }
+        Work::Read { id, chunk } => {
+            let outcome = send_chunk(vdisk, outbox, id, chunk, memory).await;
+            outcome.map_err(|trouble| (id, trouble))
+        }
+        other => unreachable!("background never hands out {other:?}"),
+    };
+    match outcome {
+        Ok(()) => flush_if_last(vdisk, outbox),
+        Err((id, trouble)) => vdisk.fail(attempt, id, trouble),
+    }
+}
+
+/// Asks which chunks are zero. Used for hashing too, since the zeros need no reading there either.
+pub(super) async fn explore(
+    vdisk: &Arc<Vdisk>,
+    outbox: &Outbox,
+    id: u64,
+    first: u32,
+    count: u32,
+) -> Result<(), Trouble> {
+    let geometry = vdisk.geometry();
+    let spans = vdisk
+        .endpoint()
+        .spans(geometry.offset(first), geometry.bytes(first, count))
+        .await?;
+    let zero = zero_chunks(geometry, first, count, &spans);
+    let follows = lock(&vdisk.state).scheduler.explored(id, &zero);
+    vdisk.wake();
+    for work in follows {
+        match work {
+            Work::Zero { id, first, count } => {
+                let (offset, length) = (geometry.offset(first), geometry.bytes(first, count));
+                let Ok(memory) = outbox
+                    .lanes
+                    .background
+                    .clone()
+                    .acquire_many_owned(4096)
+                    .await
+                else {
+                    return Ok(());
+                };
+                outbox
+                    .send_zeros(vdisk, id, offset, length, Lane::Background, memory)
+                    .await;
+            }
+            Work::Hash {
+                id,
+                first,
+                count,
+                zero,
+            } => {
+                super::hashing::compare(vdisk, outbox, id, first, count, zero).await;
+            }
+            other => unreachable!("{other:?} does not follow from an exploration"),
+        }
+    }
+    Ok(())
+}
+
+async fn send_chunk(
+    vdisk: &Arc<Vdisk>,
+    outbox: &Outbox,
+    id: u64,
+    chunk: u32,
+    memory: OwnedSemaphorePermit,
+) -> Result<(), Trouble> {
+    let geometry = vdisk.geometry();
+    let offset = geometry.offset(chunk);
+    let raw = vdisk
+        .endpoint()
+        .read(offset, geometry.length(chunk))
+        .await?;
+    outbox
+        .send_bytes(vdisk, id, offset, raw, Lane::Background, memory)
+        .await;
+    Ok(())
+}
+
+/// The last of the background data need not wait for the next batch.
+fn flush_if_last(vdisk: &Vdisk, outbox: &Outbox) {
+    if !lock(&vdisk.state).scheduler.background_waits() {
+        outbox.say(Message::Flush {
+            handle: outbox.handle(),
+        });
+    }
+}

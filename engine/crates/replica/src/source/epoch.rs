@@ -1,0 +1,143 @@
+//! One turn of foreground replication: the extents of a sealed bitmap.
+
+use super::lock;
+use super::vdisk::Vdisk;
+use crate::endpoint::{EndpointSpec, dirty_extents};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Where an epoch is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EpochState {
+    /// The bitmap is being read.
+    Reading,
+    /// All extents are known; some are not stable yet.
+    Sending,
+    /// Every extent is stable at the destination or will be read by background later.
+    Acknowledged,
+    /// The bitmap could not be read; merge it back and seal a new epoch, or send it again.
+    Failed,
+}
+
+pub(super) struct Epoch {
+    pub(super) number: u64,
+    pub(super) state: EpochState,
+    pub(super) dirty_bytes: u64,
+    pub(super) error: Option<String>,
+    began: Instant,
+    took: Option<f64>,
+}
+
+impl Epoch {
+    fn new(number: u64) -> Self {
+        let state = EpochState::Reading;
+        Epoch {
+            number,
+            state,
+            dirty_bytes: 0,
+            error: None,
+            began: Instant::now(),
+            took: None,
+        }
+    }
+
+    /// Seconds from the request to the acknowledgement, or to now.
+    pub(super) fn seconds(&self) -> f64 {
+        self.took
+            .unwrap_or_else(|| self.began.elapsed().as_secs_f64())
+    }
+
+    fn end(&mut self, state: EpochState) {
+        self.state = state;
+        self.took = Some(self.began.elapsed().as_secs_f64());
+    }
+
+    /// Checks whether the last extent has become stable.
+    pub(super) fn look(&mut self, stable: bool) {
+        if stable && self.state == EpochState::Sending {
+            self.end(EpochState::Acknowledged);
+        }
+    }
+}
+
+/// Why an epoch was not taken on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EpochRefused {
+    /// Another one is on its way.
+    #[error("epoch {0} is still open; wait until it is acknowledged")]
+    Busy(u64),
+    /// Bitmaps come over NBD only.
+    #[error("the endpoint of an epoch must be of type nbd")]
+    NotNbd,
+}
+
+impl Vdisk {
+    /// Begins to read the bitmap and to send what it names. The same number again is a no-op,
+    /// unless that epoch had failed.
+    pub fn start_epoch(
+        self: &Arc<Self>,
+        number: u64,
+        spec: EndpointSpec,
+        bitmap: String,
+    ) -> Result<(), EpochRefused> {
+        let EndpointSpec::Nbd { socket, export } = spec else {
+            return Err(EpochRefused::NotNbd);
+        };
+        {
+            let mut state = lock(&self.state);
+            if let Some(open) = &state.epoch {
+                let failed = open.state == EpochState::Failed;
+                let done = open.state == EpochState::Acknowledged;
+                if open.number == number && !failed {
+                    return Ok(());
+                }
+                if !done && !failed {
+                    return Err(EpochRefused::Busy(open.number));
+                }
+            }
+            state.epoch = Some(Epoch::new(number));
+        }
+        let vdisk = self.clone();
+        tokio::spawn(async move { vdisk.read_epoch(number, socket, export, bitmap).await });
+        Ok(())
+    }
+
+    async fn read_epoch(&self, number: u64, socket: PathBuf, export: String, bitmap: String) {
+        let read = dirty_extents(
+            &socket,
+            &export,
+            &bitmap,
+            self.geometry().size(),
+            |offset, length| {
+                let mut state = lock(&self.state);
+                let bytes = state.scheduler.mark_dirty(offset, length);
+                if let Some(epoch) = &mut state.epoch {
+                    epoch.dirty_bytes += bytes;
+                }
+                drop(state);
+                self.wake();
+            },
+        );
+        let read = read.await;
+        let mut state = lock(&self.state);
+        let stable = state.scheduler.epoch_is_stable();
+        if let Some(epoch) = state.epoch.as_mut().filter(|epoch| epoch.number == number) {
+            match read {
+                Ok(()) => {
+                    epoch.state = EpochState::Sending;
+                    epoch.look(stable);
+                }
+                Err(why) => {
+                    tracing::warn!(vdisk = self.name(), epoch = number, "{why}");
+                    epoch.error = Some(why);
+                    epoch.end(EpochState::Failed);
+                }
+            }
+        }
+        drop(state);
+        self.wake();
+    }
+}

@@ -1,0 +1,80 @@
+//! Foreground replication: the dirty blocks of an epoch.
+
+use super::lock;
+use super::outbox::{Lane, Outbox};
+use super::vdisk::Vdisk;
+use crate::chunk::CHUNK_SIZE;
+use crate::scheduler::Piece;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+/// Takes foreground work as long as the attachment lasts.
+pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationToken) {
+    let mut changed = vdisk.watch();
+    loop {
+        changed.borrow_and_update();
+        let Ok(memory) = outbox
+            .lanes
+            .foreground
+            .clone()
+            .acquire_many_owned(CHUNK_SIZE)
+            .await
+        else {
+            return;
+        };
+        let pieces = {
+            let mut state = lock(&vdisk.state);
+            let pieces = match state.trouble {
+                Some(_) => None,
+                None => state.scheduler.take_foreground(),
+            };
+            if pieces.is_some() {
+                state.root = None;
+            }
+            pieces
+        };
+        let Some(pieces) = pieces else {
+            drop(memory);
+            if changed.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        // With the last entry gone background may take its turn.
+        vdisk.wake();
+        send(&vdisk, &outbox, &cancel, pieces, memory);
+    }
+}
+
+/// One task per piece; together they hold the memory of one chunk at most.
+fn send(
+    vdisk: &Arc<Vdisk>,
+    outbox: &Outbox,
+    cancel: &CancellationToken,
+    pieces: Vec<Piece>,
+    mut memory: OwnedSemaphorePermit,
+) {
+    let geometry = vdisk.geometry();
+    for piece in pieces {
+        let (offset, length) = geometry.piece(piece.chunk, piece.first_block, piece.blocks);
+        let Some(memory) = memory.split(length as usize) else {
+            unreachable!("the pieces of a chunk are not longer than a chunk")
+        };
+        let (vdisk, outbox, cancel) = (vdisk.clone(), outbox.clone(), cancel.clone());
+        tokio::spawn(async move {
+            let attempt = vdisk.attempt();
+            let work = async {
+                match vdisk.endpoint().read(offset, length).await {
+                    Err(trouble) => vdisk.fail(attempt, piece.id, trouble),
+                    Ok(raw) => {
+                        outbox
+                            .send_bytes(&vdisk, piece.id, offset, raw, Lane::Foreground, memory)
+                            .await;
+                    }
+                }
+            };
+            cancel.run_until_cancelled(work).await;
+        });
+    }
+}

@@ -1,0 +1,156 @@
+//! Comparison and verification: our hashes against those that the destination reads back.
+
+use super::background::explore;
+use super::lock;
+use super::outbox::Outbox;
+use super::vdisk::Vdisk;
+use crate::chunk::Hash;
+use crate::hash_table::zero_hash_at;
+use crate::scheduler::{HASH_WINDOW, Work};
+use crate::trouble::Trouble;
+use drover_link::Message;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Comparisons under way for one VDISK. Each holds one chunk in memory, so they need no share of a
+/// budget, and neither background nor pacing can hold up a verification.
+const AT_ONCE: usize = 8;
+
+/// Takes hash work as long as the attachment lasts.
+pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationToken) {
+    let mut changed = vdisk.watch();
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        changed.borrow_and_update();
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let work = {
+            let mut state = lock(&vdisk.state);
+            if state.trouble.is_some() {
+                None
+            } else {
+                state.scheduler.take_hash()
+            }
+        };
+        let Some(work) = work else {
+            drop(place);
+            if changed.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let (vdisk, outbox, cancel) = (vdisk.clone(), outbox.clone(), cancel.clone());
+        tokio::spawn(async move {
+            cancel.run_until_cancelled(act(&vdisk, &outbox, work)).await;
+            drop(place);
+        });
+    }
+}
+
+async fn act(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work) {
+    let attempt = vdisk.attempt();
+    match work {
+        Work::Explore { id, first, count } => {
+            if let Err(trouble) = explore(vdisk, outbox, id, first, count).await {
+                vdisk.fail(attempt, id, trouble);
+            }
+        }
+        Work::Hash {
+            id,
+            first,
+            count,
+            zero,
+        } => compare(vdisk, outbox, id, first, count, zero).await,
+        other => unreachable!("hashing never hands out {other:?}"),
+    }
+}
+
+/// Hashes chunks at both ends at the same time and tells the scheduler what is equal.
+pub(super) async fn compare(
+    vdisk: &Arc<Vdisk>,
+    outbox: &Outbox,
+    id: u64,
+    first: u32,
+    count: u32,
+    zero: bool,
+) {
+    let attempt = vdisk.attempt();
+    let (answer, answered) = oneshot::channel();
+    lock(&vdisk.state).replies.insert(id, answer);
+    outbox.say(Message::HashRequest {
+        handle: outbox.handle(),
+        request: id,
+        first,
+        count,
+    });
+    let (ours, theirs) = tokio::join!(hash_here(vdisk, first, count, zero), answered);
+    // Without an answer the session is over, and the work is taken back with it.
+    let Ok(theirs) = theirs else { return };
+    let ours = match ours {
+        Ok(ours) => ours,
+        Err(trouble) => return vdisk.fail(attempt, id, trouble),
+    };
+    let mut theirs = theirs
+        .into_iter()
+        .flat_map(|(count, hash)| std::iter::repeat_n(hash, count as usize));
+    let equal: Vec<bool> = ours
+        .iter()
+        .map(|ours| theirs.next() == Some(*ours))
+        .collect();
+    decide(vdisk, outbox, id, first, &ours, &equal);
+}
+
+fn decide(vdisk: &Arc<Vdisk>, outbox: &Outbox, id: u64, first: u32, ours: &[Hash], equal: &[bool]) {
+    let geometry = vdisk.geometry();
+    let mut state = lock(&vdisk.state);
+    if !state.scheduler.is_open(id) {
+        return;
+    }
+    for ((chunk, hash), equal) in (first..).zip(ours).zip(equal) {
+        match equal {
+            true => state.hashes.set(chunk, *hash),
+            false => state.hashes.clear(chunk),
+        }
+    }
+    let confirm = state.scheduler.hashed(id, equal);
+    for work in confirm {
+        if let Work::Confirm { id, first, count } = work {
+            state.sent.skipped_bytes += geometry.bytes(first, count);
+            outbox.say(Message::Confirm {
+                handle: outbox.handle(),
+                id,
+                first,
+                count,
+            });
+        }
+    }
+    state.after_progress();
+    drop(state);
+    vdisk.wake();
+}
+
+async fn hash_here(
+    vdisk: &Vdisk,
+    first: u32,
+    count: u32,
+    zero: bool,
+) -> Result<Vec<Hash>, Trouble> {
+    let geometry = vdisk.geometry();
+    if zero {
+        return Ok((first..first + count)
+            .map(|chunk| zero_hash_at(geometry, chunk))
+            .collect());
+    }
+    debug_assert!(count <= HASH_WINDOW);
+    let mut hashes = Vec::with_capacity(count as usize);
+    for chunk in first..first + count {
+        let raw = vdisk
+            .endpoint()
+            .read(geometry.offset(chunk), geometry.length(chunk))
+            .await?;
+        hashes.push(blake3::hash(&raw).into());
+    }
+    Ok(hashes)
+}

@@ -1,0 +1,178 @@
+//! From raw bytes to the queue of a session: zero detection, hash, compression, pacing.
+
+use super::Shared;
+use super::lock;
+use super::vdisk::Vdisk;
+use crate::compression::Compressor;
+use crate::conversation::Outgoing;
+use crate::pacing::Pacer;
+use bytes::Bytes;
+use drover_link::{Data, Message};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Bytes of background data that may be on their way from the endpoints to the sockets.
+pub(super) const BACKGROUND_MEMORY: usize = 32 << 20;
+
+/// The same for foreground data.
+pub(super) const FOREGROUND_MEMORY: usize = 16 << 20;
+
+/// Bytes that a message costs on the wire besides its payload.
+const FRAME_OVERHEAD: u64 = 68;
+
+/// What all VDISKs of a session share.
+pub(super) struct Lanes {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outgoing: Outgoing,
+    pub(super) compressor: Compressor,
+    pub(super) background: Arc<Semaphore>,
+    pub(super) foreground: Arc<Semaphore>,
+}
+
+/// The way out for one VDISK under one handle.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    handle: u32,
+    pub(super) lanes: Arc<Lanes>,
+}
+
+/// Which kind of replication a piece belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Background,
+    Foreground,
+}
+
+impl Outbox {
+    pub(super) fn new(handle: u32, lanes: Arc<Lanes>) -> Self {
+        Outbox { handle, lanes }
+    }
+
+    pub(super) fn handle(&self) -> u32 {
+        self.handle
+    }
+
+    /// Sends a small message before everything else.
+    pub(super) fn say(&self, message: Message) {
+        self.lanes.outgoing.send(message);
+    }
+
+    fn pacer(&self, lane: Lane) -> &Pacer {
+        match lane {
+            Lane::Background => &self.lanes.shared.pacing.background,
+            Lane::Foreground => &self.lanes.shared.pacing.foreground,
+        }
+    }
+
+    /// Sends bytes that were read at `offset`.
+    pub(super) async fn send_bytes(
+        &self,
+        vdisk: &Vdisk,
+        id: u64,
+        offset: u64,
+        raw: Bytes,
+        lane: Lane,
+        memory: OwnedSemaphorePermit,
+    ) {
+        if is_zero(&raw) {
+            return self
+                .send_zeros(vdisk, id, offset, raw.len() as u64, lane, memory)
+                .await;
+        }
+        let hash = blake3::hash(&raw).into();
+        let raw_length = raw.len() as u32;
+        let (compression, payload) = self.lanes.compressor.compress(&raw);
+        drop(raw);
+        let wire = payload.len() as u64 + FRAME_OVERHEAD;
+        self.pacer(lane).pay(wire).await;
+        {
+            let mut state = lock(&vdisk.state);
+            state.sent.raw_bytes += u64::from(raw_length);
+            state.sent.wire_bytes += wire;
+            if lane == Lane::Foreground {
+                state.sent.foreground_bytes += u64::from(raw_length);
+            }
+        }
+        self.lanes.compressor.sent(u64::from(raw_length));
+        let (handle, foreground) = (self.handle, lane == Lane::Foreground);
+        let data = Data {
+            handle,
+            id,
+            offset,
+            foreground,
+            raw_length,
+            compression,
+            hash,
+            payload,
+        };
+        self.put(lane, Message::Data(data), memory);
+    }
+
+    /// Sends a run of zeros.
+    pub(super) async fn send_zeros(
+        &self,
+        vdisk: &Vdisk,
+        id: u64,
+        offset: u64,
+        length: u64,
+        lane: Lane,
+        memory: OwnedSemaphorePermit,
+    ) {
+        self.pacer(lane).pay(FRAME_OVERHEAD).await;
+        {
+            let mut state = lock(&vdisk.state);
+            state.sent.zero_bytes += length;
+            state.sent.wire_bytes += FRAME_OVERHEAD;
+        }
+        let (handle, foreground) = (self.handle, lane == Lane::Foreground);
+        self.put(
+            lane,
+            Message::Zero {
+                handle,
+                id,
+                offset,
+                length,
+                foreground,
+            },
+            memory,
+        );
+    }
+
+    fn put(&self, lane: Lane, message: Message, memory: OwnedSemaphorePermit) {
+        match lane {
+            Lane::Background => self.lanes.outgoing.send_background(message, memory),
+            Lane::Foreground => self.lanes.outgoing.send_foreground(message, memory),
+        }
+    }
+}
+
+/// Whether all bytes are zero. Data is found out by its first bytes as a rule.
+fn is_zero(raw: &[u8]) -> bool {
+    let (head, words, tail) = {
+        let split = raw.len() - raw.len() % 64;
+        (&raw[..raw.len().min(64)], &raw[..split], &raw[split..])
+    };
+    head.iter().all(|byte| *byte == 0)
+        && tail.iter().all(|byte| *byte == 0)
+        && words
+            .chunks_exact(64)
+            .all(|word| word.iter().fold(0, |sum, byte| sum | byte) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_zero;
+
+    #[test]
+    fn a_single_bit_anywhere_is_data() {
+        for length in [1, 63, 64, 65, 4096, 70_001] {
+            let mut raw = vec![0u8; length];
+            assert!(is_zero(&raw));
+            for at in [0, length / 2, length - 1] {
+                raw[at] = 1;
+                assert!(!is_zero(&raw), "{at} of {length}");
+                raw[at] = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What a source shows of itself.
+
+use super::epoch::EpochState;
+use super::vdisk::{Mode, Vdisk};
+use super::{Source, lock};
+use crate::chunk::{CHUNK_SIZE, Hash};
+use crate::scheduler::Scheduler;
+use crate::trouble::Trouble;
+use serde::Serialize;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// The link as the source sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkStatus {
+    /// `unconfigured`, `connecting`, `up` or `down`.
+    pub state: &'static str,
+    /// Seconds in this state.
+    pub since_seconds: f64,
+    /// Why it is down.
+    pub reason: Option<String>,
+    /// Connections of the session.
+    pub connections: u16,
+    /// Frame bytes sent since the engine started.
+    pub sent_bytes: u64,
+    /// Frame bytes received since the engine started.
+    pub received_bytes: u64,
+    /// Time of the latest Ping and its Pong, in seconds.
+    pub round_trip_seconds: Option<f64>,
+    /// Sessions after the first.
+    pub reconnects: u64,
+}
+
+/// A VDISK as the source sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct VdiskStatus {
+    /// Bytes.
+    pub size: u64,
+    /// Bytes of a chunk.
+    pub chunk_size: u32,
+    /// `idle`, `replicating`, `clean` or `held`.
+    pub state: &'static str,
+    /// Why it is held.
+    pub error: Option<Trouble>,
+    /// Background replication.
+    pub background: BackgroundStatus,
+    /// The epoch that was asked for last.
+    pub epoch: Option<EpochStatus>,
+    /// Verification.
+    pub verify: VerifyStatus,
+    /// Counters since the engine started.
+    pub sent: Sent,
+    /// Both ends' root hashes, when every chunk is clean and verified.
+    pub root: Option<RootStatus>,
+}
+
+/// Progress of background replication, in bytes.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackgroundStatus {
+    /// What was asked for.
+    pub mode: Option<Mode>,
+    /// `idle`, `running` or `done`.
+    pub state: &'static str,
+    /// Bytes of the VDISK.
+    pub total_bytes: u64,
+    /// Bytes that are stable at the destination.
+    pub done_bytes: u64,
+    /// The rest.
+    pub left_bytes: u64,
+}
+
+/// Progress of an epoch.
+#[derive(Debug, Clone, Serialize)]
+pub struct EpochStatus {
+    /// Its number.
+    pub number: u64,
+    /// Where it is.
+    pub state: EpochState,
+    /// Bytes that had to travel for it, in whole blocks of 64 KiB.
+    pub dirty_bytes: u64,
+    /// Bytes that are not stable yet.
+    pub left_bytes: u64,
+    /// Seconds from the request to the acknowledgement, or to now.
+    pub seconds: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Progress of a verification.
+#[derive(Debug, Clone, Serialize)]
+pub struct VerifyStatus {
+    /// `idle`, `running` or `done`.
+    pub state: &'static str,
+    /// Bytes compared in this run.
+    pub checked_bytes: u64,
+    /// Bytes to compare in this run.
+    pub total_bytes: u64,
+    /// Bytes of the VDISK that are verified now.
+    pub verified_bytes: u64,
+    /// Chunks that differed in this run.
+    pub differing_chunks: u64,
+    /// Offsets of the first 16 of them, in bytes.
+    pub differing_offsets: Vec<u64>,
+}
+
+/// What has been sent since the engine started, in bytes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Sent {
+    /// Data before compression.
+    pub raw_bytes: u64,
+    /// Data and zeros as frames.
+    pub wire_bytes: u64,
+    /// Zeros sent as runs.
+    pub zero_bytes: u64,
+    /// Found equal by comparison, not sent.
+    pub skipped_bytes: u64,
+    /// Part of `raw_bytes` that was foreground.
+    pub foreground_bytes: u64,
+    /// To be sent again after a link loss or damage on the way.
+    pub resent_bytes: u64,
+}
+
+/// Root hashes in hexadecimal.
+#[derive(Debug, Clone, Serialize)]
+pub struct RootStatus {
+    /// Over what the source read.
+    pub source: String,
+    /// Over what the destination read back.
+    pub destination: String,
+}
+
+#[derive(Debug)]
+pub(super) struct LinkState {
+    state: &'static str,
+    since: Instant,
+    reason: Option<String>,
+    connections: u16,
+    sessions: u64,
+    round_trip: Option<std::sync::Arc<crate::conversation::RoundTrip>>,
+}
+
+impl LinkState {
+    pub(super) fn new() -> Self {
+        let (state, since) = ("unconfigured", Instant::now());
+        LinkState {
+            state,
+            since,
+            reason: None,
+            connections: 0,
+            sessions: 0,
+            round_trip: None,
+        }
+    }
+
+    fn set(&mut self, state: &'static str) {
+        if self.state != state {
+            self.state = state;
+            self.since = Instant::now();
+        }
+    }
+
+    pub(super) fn connecting(&mut self) {
+        // After a failure it is "down" with its reason until a session is up again.
+        if self.reason.is_none() {
+            self.set("connecting");
+        }
+    }
+
+    pub(super) fn reconfigured(&mut self) {
+        self.reason = None;
+        self.connections = 0;
+        self.set("connecting");
+    }
+
+    pub(super) fn up(
+        &mut self,
+        connections: u16,
+        round_trip: std::sync::Arc<crate::conversation::RoundTrip>,
+    ) {
+        self.set("up");
+        self.reason = None;
+        self.connections = connections;
+        self.sessions += 1;
+        self.round_trip = Some(round_trip);
+    }
+
+    pub(super) fn down(&mut self, reason: String) {
+        self.set("down");
+        self.reason = Some(reason);
+        self.connections = 0;
+        self.round_trip = None;
+    }
+}
+
+impl Source {
+    /// The link.
+    pub fn link_status(&self) -> LinkStatus {
+        let state = lock(&self.shared.link_state);
+        let traffic = &self.shared.traffic;
+        let round_trip = state
+            .round_trip
+            .as_ref()
+            .and_then(|round_trip| round_trip.latest());
+        LinkStatus {
+            state: state.state,
+            since_seconds: state.since.elapsed().as_secs_f64(),
+            reason: state.reason.clone(),
+            connections: state.connections,
+            sent_bytes: traffic.sent.load(Ordering::Relaxed),
+            received_bytes: traffic.received.load(Ordering::Relaxed),
+            round_trip_seconds: round_trip.as_ref().map(Duration::as_secs_f64),
+            reconnects: state.sessions.saturating_sub(1),
+        }
+    }
+}
+
+impl Vdisk {
+    /// Its state.
+    pub fn status(&self) -> VdiskStatus {
+        let state = lock(&self.state);
+        let scheduler = &state.scheduler;
+        let left_epoch = scheduler.epoch_left();
+        let background = background_status(scheduler, state.mode);
+        let phase = match (&state.trouble, scheduler.is_clean()) {
+            (Some(_), _) => "held",
+            (None, true) => "clean",
+            (None, false) if background.state == "running" || scheduler.open_work() > 0 => {
+                "replicating"
+            }
+            (None, false) if scheduler.foreground_waits() => "replicating",
+            (None, false) => "idle",
+        };
+        VdiskStatus {
+            size: self.geometry().size(),
+            chunk_size: CHUNK_SIZE,
+            state: phase,
+            error: state.trouble.clone(),
+            background,
+            epoch: state.epoch.as_ref().map(|epoch| EpochStatus {
+                number: epoch.number,
+                state: epoch.state,
+                dirty_bytes: epoch.dirty_bytes,
+                left_bytes: left_epoch,
+                seconds: epoch.seconds(),
+                error: epoch.error.clone(),
+            }),
+            verify: verify_status(scheduler),
+            sent: state.sent.clone(),
+            root: state.root.map(|(source, destination)| RootStatus {
+                source: hex(&source),
+                destination: hex(&destination),
+            }),
+        }
+    }
+}
+
+/// Chunk counts as bytes; the short last chunk is taken for a whole one until all are counted.
+fn bytes_of(scheduler: &Scheduler, chunks: u32) -> u64 {
+    let geometry = scheduler.geometry();
+    geometry
+        .size()
+        .min(u64::from(chunks) * u64::from(CHUNK_SIZE))
+}
+
+fn background_status(scheduler: &Scheduler, mode: Option<Mode>) -> BackgroundStatus {
+    let left = scheduler.background_left();
+    let done = scheduler.geometry().chunks() - left;
+    let total_bytes = scheduler.geometry().size();
+    let done_bytes = bytes_of(scheduler, done);
+    let state = match mode {
+        None => "idle",
+        Some(_) if left > 0 || scheduler.must_forget() => "running",
+        Some(_) => "done",
+    };
+    BackgroundStatus {
+        mode,
+        state,
+        total_bytes,
+        done_bytes,
+        left_bytes: total_bytes - done_bytes,
+    }
+}
+
+fn verify_status(scheduler: &Scheduler) -> VerifyStatus {
+    let (verify, left) = scheduler.verification();
+    let state = match verify.started {
+        false => "idle",
+        true if left > 0 => "running",
+        true => "done",
+    };
+    VerifyStatus {
+        state,
+        checked_bytes: verify.total_bytes.saturating_sub(bytes_of(scheduler, left)),
+        total_bytes: verify.total_bytes,
+        verified_bytes: bytes_of(scheduler, scheduler.verified_chunks()),
+        differing_chunks: verify.differing,
+        differing_offsets: verify.offsets.clone(),
+    }
+}
+
+fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
