@@ -6,7 +6,7 @@ from enum import Enum, auto
 from drover.engine.status import EngineStatus
 from drover.errors import EngineError, HoldError, MigrationError, PlatformError
 from drover.model.migration import Cutover, State
-from drover.model.units import format_duration
+from drover.model.units import format_duration, format_size
 from drover.platforms.libvirt.inventory import is_running
 from drover.replicator import gate
 from drover.replicator.backpressure import Backpressure
@@ -47,6 +47,7 @@ class Replication:
         self._verifying = False
         self._verified_once = False
         self._explained = ""
+        self._told_what_is_left = run.facts.token <= 1
 
     def until_gate_opens(self) -> tuple[Outcome, Cutover]:
         """Raises HoldError after the target time, MigrationError for what needs a hand; the VM runs on in each case."""
@@ -88,6 +89,7 @@ class Replication:
         if status.link.state != "up":
             run.destination.engine.info()
         raise_if_held(run, status)
+        self._tell_what_is_left(status)
         settled = self.epochs.settle(status)
         copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
         if copied and run.facts.compare:
@@ -105,6 +107,19 @@ class Replication:
         self.reporter.report(status, predicted, holding=holding, write_limit=self.backpressure.limit)
         self._maybe_seal(copied, status)
         return None
+
+    def _tell_what_is_left(self, status: EngineStatus) -> None:
+        """Once, when this goes on with an earlier run's work: how much of it need not be sent again."""
+        parts = [vdisk.background for vdisk in status.vdisks.values()]
+        if self._told_what_is_left or not all(part.total_bytes for part in parts):
+            return
+        self._told_what_is_left = True
+        total, left = sum(part.total_bytes for part in parts), sum(part.left_bytes for part in parts)
+        todo = "to compare" if self.run.facts.compare else "to send"
+        held = format_size(total - left)
+        self.run.say(
+            f"{held} of {format_size(total)} are stable at the destination; {format_size(left)} are left {todo}"
+        )
 
     def _maybe_seal(self, copied: bool, status: EngineStatus) -> None:
         busy = any(vdisk.epoch and vdisk.epoch.state in ("reading", "sending") for vdisk in status.vdisks.values())
@@ -164,12 +179,14 @@ class Replication:
         run = self.run
         run.say(f"{error.message}: starting it again; only what was not acknowledged is sent again")
         self.epochs.open = None
+        self._told_what_is_left = False
         prepare(run)
         self._begin()
 
     def _resume_after_power_cycle(self) -> None:
         self.run.say(f"{self.run.migration.spec.vm} was power-cycled at the source")
         self.epochs.open = None
+        self._told_what_is_left = False
         prepare(self.run)
         self._begin()
 

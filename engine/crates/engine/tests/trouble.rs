@@ -112,6 +112,9 @@ fn retry_at_the_destination_goes_on_too() {
     std::fs::remove_file(&trigger).unwrap();
     lab.destination
         .ok("POST", "/v1/vdisks/vda/retry", json!({}));
+    until("the source to go on", || {
+        (lab.source.vdisk()["state"] != "held").then_some(())
+    });
     lab.wait_clean();
     assert_same(("raw", text(&from)), ("raw", text(&to)));
 }
