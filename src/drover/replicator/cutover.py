@@ -4,7 +4,7 @@ Before `source_off` every step back is free.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from drover.engine.client import GONE, file
 from drover.engine.status import EngineStatus, VdiskStatus
@@ -102,9 +102,9 @@ def move_memory(run: Run) -> None:
     run.destination.engine.put_vdisk(MEMORY, size=size, endpoint=file(there, create=True))
     run.source.engine.put_vdisk(MEMORY, size=size, endpoint=file(path))
     run.source.engine.background(MEMORY, "copy")
-    _wait(run, lambda status: status.vdisks[MEMORY].background.state == "done", "the memory image")
+    _wait(run, lambda status: status.vdisks[MEMORY].background.state == "done", "the memory image", [MEMORY])
     run.source.engine.verify(MEMORY, "all")
-    status = _wait(run, lambda status: _compared(status.vdisks[MEMORY]), "the memory image")
+    status = _wait(run, lambda status: _compared(status.vdisks[MEMORY]), "the memory image", [MEMORY])
     root = status.vdisks[MEMORY].root
     if root is None or root.source != root.destination:
         raise MigrationError(
@@ -147,14 +147,18 @@ def _of(run: Run, status: EngineStatus) -> list[VdiskStatus]:
     return [status.vdisks[name] for name in run.vdisk_names]
 
 
-def _wait(run: Run, done: Callable[[EngineStatus], bool], what: str) -> EngineStatus:
+def _wait(
+    run: Run, done: Callable[[EngineStatus], bool], what: str, names: Sequence[str] | None = None
+) -> EngineStatus:
+    """The source engine's status once it is `done`; `names` are the VDISKs that it is about, by default the VM's."""
+    names = run.vdisk_names if names is None else names
     begun = time.monotonic()
     deadline = begun + max(60.0, _PATIENCE * run.migration.spec.max_downtime)
     up_at = begun
     pause = 0.005
     while True:
         status = run.source.engine.status()
-        raise_if_held(run, status)
+        raise_if_held(run, status, names)
         if done(status):
             return status
         if status.link.state == "up":

@@ -140,6 +140,7 @@ def _forward(run: Run) -> None:
 def _move_memory(run: Run) -> None:
     """Starts engines again that died meanwhile, once."""
     try:
+        run.destination.engine.info()
         run.wait_for_link(_MEMORY_PATIENCE)
         move_memory(run)
     except EngineError as error:

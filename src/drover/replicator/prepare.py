@@ -16,6 +16,7 @@ def prepare(run: Run) -> bool:
     run.enter(State.PREPARING)
     create_volumes(run)
     run.connect_engines()
+    _drop_strangers(run)
     run.put_destination()
     running = is_running(run.domain)
     if running:
@@ -33,6 +34,13 @@ def prepare(run: Run) -> bool:
                 engine.retry(name)
     run.wait_for_link(30)
     return running
+
+
+def _drop_strangers(run: Run) -> None:
+    """Memory images of a cutover that was taken back are no part of what is replicated now."""
+    for side in (run.source, run.destination):
+        for name in set(side.engine.status().vdisks) - set(run.vdisk_names):
+            side.engine.remove_vdisk(name)
 
 
 def create_volumes(run: Run) -> None:

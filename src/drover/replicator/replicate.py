@@ -1,6 +1,7 @@
 """Background and foreground replication until the cutover gate opens: one loop that asks the world twice a second."""
 
 import time
+from collections.abc import Iterable
 from enum import Enum, auto
 
 from drover.engine.status import EngineStatus
@@ -88,7 +89,7 @@ class Replication:
         status = run.source.engine.status()
         if status.link.state != "up":
             run.destination.engine.info()
-        raise_if_held(run, status)
+        raise_if_held(run, status, run.vdisk_names)
         self._tell_what_is_left(status)
         settled = self.epochs.settle(status)
         copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
@@ -191,9 +192,10 @@ class Replication:
         self._begin()
 
 
-def raise_if_held(run: Run, status: EngineStatus) -> None:
-    """Raises MigrationError if an engine holds a VDISK; engines and bitmaps stay as they are."""
-    for name, vdisk in status.vdisks.items():
+def raise_if_held(run: Run, status: EngineStatus, names: Iterable[str]) -> None:
+    """Raises MigrationError if an engine holds one of these VDISKs; engines and bitmaps stay as they are."""
+    for name in names:
+        vdisk = status.vdisks[name]
         if vdisk.state == "held" and vdisk.error is not None:
             where = "" if vdisk.error.offset is None else f" at offset {vdisk.error.offset}"
             raise MigrationError(

@@ -25,7 +25,7 @@ def replicate_stopped(run: Run) -> None:
     reporter = Reporter(run, Epochs(run))
     while True:
         status = run.source.engine.status()
-        raise_if_held(run, status)
+        raise_if_held(run, status, run.vdisk_names)
         reporter.outlook(status)
         reporter.report(status, None, holding=None, write_limit=None)
         if all(vdisk.background.state == "done" for vdisk in status.vdisks.values()):

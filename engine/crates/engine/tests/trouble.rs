@@ -2,11 +2,13 @@
 
 mod lab;
 
-use lab::images::{assert_same, mixed, text};
+use lab::images::{Dice, assert_same, mixed, text};
 use lab::nbd_servers::NbdServer;
 use lab::{Authority, Lab, file, nbd, until};
 use serde_json::{Value, json};
 use std::fs::File;
+use std::io::Write;
+use std::net::TcpStream;
 
 const SIZE: u64 = 64 << 20;
 
@@ -204,6 +206,25 @@ fn strangers_stay_outside() {
     for secret in ["PRIVATE KEY", "BEGIN CERTIFICATE"] {
         assert!(!log.contains(secret));
     }
+}
+
+#[test]
+fn noise_at_the_port_does_no_harm() {
+    let lab = Lab::new();
+    let (from, to) = (lab.path("from.img"), lab.path("to.img"));
+    mixed(&from, SIZE, 28);
+    let call = || TcpStream::connect(&lab.address).unwrap();
+    let silent: Vec<_> = (0..200).map(|_| call()).collect();
+    let mut dice = Dice::new(28);
+    for _ in 0..50 {
+        let length = 1 + dice.roll(5000) as usize;
+        // The engine may hang up at the first byte.
+        let _ = call().write_all(&dice.bytes(length));
+    }
+    lab.pair(SIZE, file(&from), file(&to));
+    lab.copy_and_verify();
+    assert_same(("raw", text(&from)), ("raw", text(&to)));
+    drop(silent);
 }
 
 #[test]

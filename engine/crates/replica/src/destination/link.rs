@@ -12,8 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Callers that may be in TLS or negotiation at once; the others wait in the kernel's queue.
-const CALLERS: usize = 64;
+/// Callers that may be in TLS or negotiation at once; the others wait in the kernel's queue. So
+/// many that silent strangers do not keep the source out.
+const CALLERS: usize = 512;
 
 /// How a destination is reached.
 #[derive(Debug, Clone)]

@@ -59,7 +59,7 @@ fn reopened(path: &Path, raw: &[u8]) -> (Journal, Found) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn cut_at_any_byte_it_holds_every_whole_append(batches in vec(vec(record(), 1..6), 1..6), garbage in vec(any::<u8>(), 0..60)) {
