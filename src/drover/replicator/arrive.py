@@ -58,7 +58,15 @@ def is_running_at_destination(run: Run) -> bool:
 def release_vdisks(run: Run) -> None:
     """After this no engine, and no server of ours, writes to the destination VDISKs."""
     run.destination.engine.fence(run.facts.token)
-    for name in run.destination.engine.status().vdisks:
+    close_vdisks(run)
+
+
+def close_vdisks(run: Run) -> None:
+    """The destination's engine lets go of the VM's VDISKs, and our servers of them end with everything on the disk.
+
+    Repeatable; also at the same time as the source VM is stopped for good, since both wait for disks.
+    """
+    for name in set(run.destination.engine.status().vdisks) & set(run.vdisk_names):
         run.destination.engine.remove_vdisk(name)
     for vdisk in run.vdisks:
         close_volume(run.destination.home, vdisk.name)

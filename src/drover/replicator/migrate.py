@@ -1,13 +1,14 @@
 """The way of a migration from planned to finished. Each run asks the world where it stands and goes on from there."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from drover.errors import DroverError, EngineError, HoldError, InputError, MigrationError
 from drover.model.migration import Cutover, CutoverFacts, Facts, Migration, Spec, State
 from drover.platforms.libvirt import power
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.inventory import find_domain, is_running
-from drover.replicator.arrive import arrive, is_running_at_destination, turn_back
+from drover.replicator.arrive import arrive, close_vdisks, is_running_at_destination, turn_back
 from drover.replicator.backpressure import lift_write_limits
 from drover.replicator.check import Report
 from drover.replicator.cutover import cut_over, give_back, leave_source, move_memory
@@ -95,7 +96,7 @@ def _replicate_and_stop(run: Run) -> None:
             continue
         try:
             cut_over(run, replication.epochs, mode)
-            leave_source(run)
+            _hand_over(run)
         except EngineError as error:
             _give_back_unless_off(run)
             if not is_gone(error) or attempt == _ATTEMPTS - 1:
@@ -109,6 +110,16 @@ def _replicate_and_stop(run: Run) -> None:
     raise MigrationError(
         f"{run.migration.spec.vm} is switched off and on again and again", remedy="try when it is quiet"
     )
+
+
+def _hand_over(run: Run) -> None:
+    """Stops the source VM for good while the destination's VDISKs are closed: both wait for disks."""
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        closing = aside.submit(close_vdisks, run)
+        leave_source(run)
+    # What went wrong there is tried again, and told, when the VM arrives.
+    if (error := closing.exception()) is not None:
+        run.say(f"closing the destination's VDISKs takes another try: {error}")
 
 
 def _give_back_unless_off(run: Run) -> None:
