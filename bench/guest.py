@@ -24,12 +24,12 @@ from drover.lab import Lab
 from drover.platforms.libvirt.connection import qmp
 from drover.platforms.libvirt.inventory import nodes
 
-SIZE = 3 << 30
+SIZE = 2 << 30
 """Bytes of the VM's VDISKs: a copy over the link outlasts a window of measuring."""
 RATE = 25e6
 """Bytes/s of the link each way: 200 Mbit/s."""
-RUNS = 3
-WINDOW = 15.0
+RUNS = 2
+WINDOW = 10.0
 """Seconds of each measuring."""
 FEWEST = 5
 """Lines, one a second, without which a window tells nothing."""
