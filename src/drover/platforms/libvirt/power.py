@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import libvirt
 
 from drover.errors import PlatformError
-from drover.platforms.libvirt.connection import doing, qmp
+from drover.platforms.libvirt.connection import doing
 from drover.platforms.libvirt.profile import mark_migrated
 
 _PRESS_AGAIN = 5.0
@@ -31,11 +31,6 @@ def resume(domain: libvirt.virDomain) -> None:
                 domain.resume()
         except PlatformError as error:
             raise PlatformError(error.message, remedy=_RESUME) from error
-
-
-def is_paused(domain: libvirt.virDomain) -> bool:
-    """Whether the VM has a hypervisor process and does not run."""
-    return bool(domain.isActive()) and domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
 
 
 def shut_down_and_hold(domain: libvirt.virDomain, *, timeout: float) -> float:
@@ -158,13 +153,6 @@ def set_io_tune(domain: libvirt.virDomain, vdisk: str, limits: dict[str, int]) -
     """Puts limits back as `io_tune` gave them."""
     with doing(f"restoring the limits of {domain.name()}/{vdisk}"):
         domain.setBlockIoTune(vdisk, limits, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-
-
-def is_responsive(domain: libvirt.virDomain) -> bool:
-    """Whether QEMU answers on its monitor."""
-    with contextlib.suppress(PlatformError):
-        return bool(qmp(domain, "query-status"))
-    return False
 
 
 @contextlib.contextmanager
