@@ -3,8 +3,9 @@
 use crate::frame::{HEADER_BYTES, Header};
 use crate::limits::{MAX_BODY, MAX_BODY_BEFORE_WELCOME};
 use crate::liveness::Liveness;
+use crate::message::DATA_FIELDS;
 use crate::{LinkError, Message};
-use bytes::{Buf, BytesMut};
+use buffers::Buffer;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +45,6 @@ impl Connection {
         let (read, write) = tokio::io::split(stream);
         let reader = FrameReader {
             stream: read,
-            buffer: BytesMut::new(),
             limit: MAX_BODY_BEFORE_WELCOME,
             liveness: Arc::default(),
             traffic: traffic.clone(),
@@ -62,7 +62,6 @@ impl Connection {
 /// The receiving half.
 pub struct FrameReader {
     stream: ReadHalf<TlsStream<Socket>>,
-    buffer: BytesMut,
     limit: usize,
     liveness: Arc<Liveness>,
     traffic: Arc<Traffic>,
@@ -81,28 +80,27 @@ impl FrameReader {
 
     /// The next message. Not safe to cancel half-way and call again.
     pub async fn receive(&mut self) -> Result<Message, LinkError> {
-        self.fill(HEADER_BYTES).await?;
         let mut raw = [0; HEADER_BYTES];
-        self.buffer.copy_to_slice(&mut raw);
+        self.fill(&mut raw).await?;
         let header = Header::decode(raw, self.limit)?;
-        self.fill(header.length).await?;
-        let body = self.buffer.split_to(header.length).freeze();
+        // The payload of Data comes to lie where a disk can take it without a copy.
+        let mut body = Buffer::with_lead(header.length, DATA_FIELDS);
+        self.fill(&mut body).await?;
         self.traffic
             .received
             .fetch_add((HEADER_BYTES + header.length) as u64, Ordering::Relaxed);
-        Ok(Message::decode(header.kind, body)?)
+        Ok(Message::decode(header.kind, body.freeze())?)
     }
 
-    async fn fill(&mut self, wanted: usize) -> Result<(), LinkError> {
-        if self.buffer.len() < wanted {
-            self.buffer.reserve(wanted - self.buffer.len());
-        }
-        while self.buffer.len() < wanted {
-            let count = self.stream.read_buf(&mut self.buffer).await;
-            if count.map_err(LinkError::io("receiving"))? == 0 {
+    async fn fill(&mut self, mut rest: &mut [u8]) -> Result<(), LinkError> {
+        while !rest.is_empty() {
+            let count = self.stream.read(rest).await;
+            let count = count.map_err(LinkError::io("receiving"))?;
+            if count == 0 {
                 return Err(LinkError::Closed);
             }
             self.liveness.heard();
+            rest = &mut rest[count..];
         }
         Ok(())
     }

@@ -79,6 +79,9 @@ pub enum FaultCode {
     Fenced = 9,
 }
 
+/// Bytes of the fields of Data, which precede its payload.
+pub const DATA_FIELDS: usize = 58;
+
 /// A piece of a chunk, or a whole one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {

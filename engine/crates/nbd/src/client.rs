@@ -5,7 +5,8 @@ mod checks;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use buffers::Buffer;
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::{Semaphore, oneshot};
@@ -110,24 +111,29 @@ impl Client {
     /// # Errors
     /// [`Error::Server`], [`Error::TooLarge`] (beyond the end), [`Error::Misaligned`], or the end of
     /// the connection.
-    pub async fn read(&self, offset: u64, length: u32) -> Result<BytesMut, Error> {
+    pub async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Error> {
         self.check(offset, length.into())?;
         if length == 0 {
-            return Ok(BytesMut::new());
+            return Ok(Bytes::new());
         }
-        let whole = transmission::buffer(length);
-        if length <= self.info().maximum_payload {
-            return self.read_part(offset, whole).await;
+        let most = self.info().maximum_payload;
+        if length <= most {
+            return Ok(self.read_part(offset, length).await?.freeze());
         }
-        // The parts are cut out of one buffer, so that joining them again copies nothing.
-        stream::iter(self.parts(offset, whole, BytesMut::split_to))
-            .map(|(offset, part)| self.read_part(offset, part))
+        let starts = (0..length).step_by(most as usize);
+        let parts =
+            starts.map(|start| self.read_part(offset + u64::from(start), most.min(length - start)));
+        stream::iter(parts)
             .buffered(PARTS_IN_FLIGHT)
-            .try_fold(BytesMut::new(), async |mut whole, part| {
-                whole.unsplit(part);
-                Ok(whole)
-            })
+            .try_fold(
+                (Buffer::new(length as usize), 0),
+                async |(mut whole, done), part| {
+                    whole[done..done + part.len()].copy_from_slice(&part);
+                    Ok((whole, done + part.len()))
+                },
+            )
             .await
+            .map(|(whole, _)| whole.freeze())
     }
 
     /// Writes `data`. With `fua` it is durable when this returns, else only after a [`Client::flush`].
@@ -172,7 +178,7 @@ impl Client {
                 length,
             };
             match self
-                .call(request, flags, 0, Bytes::new(), BytesMut::new())
+                .call(request, flags, 0, Bytes::new(), Buffer::default())
                 .await
             {
                 Err(Error::Server { errno: ENOTSUP, .. }) => {}
@@ -196,7 +202,7 @@ impl Client {
             offset: 0,
             length: 0,
         };
-        self.call(request, 0, 0, Bytes::new(), BytesMut::new())
+        self.call(request, 0, 0, Bytes::new(), Buffer::default())
             .await
             .map(drop)
     }
@@ -230,7 +236,7 @@ impl Client {
             length,
         };
         let answer = self
-            .call(request, 0, context_ids[at], Bytes::new(), BytesMut::new())
+            .call(request, 0, context_ids[at], Bytes::new(), Buffer::default())
             .await?;
         Ok(answer.extents)
     }
@@ -271,12 +277,13 @@ impl Client {
         MAX_IN_FLIGHT - self.connection.slots.available_permits()
     }
 
-    async fn read_part(&self, offset: u64, buffer: BytesMut) -> Result<BytesMut, Error> {
+    async fn read_part(&self, offset: u64, length: u32) -> Result<Buffer, Error> {
         let request = Request {
             command: Command::Read,
             offset,
-            length: buffer.len() as u32,
+            length,
         };
+        let buffer = Buffer::new(length as usize);
         Ok(self.call(request, 0, 0, Bytes::new(), buffer).await?.data)
     }
 
@@ -286,7 +293,7 @@ impl Client {
             offset,
             length: data.len() as u32,
         };
-        self.call(request, flags, 0, data, BytesMut::new())
+        self.call(request, flags, 0, data, Buffer::default())
             .await
             .map(drop)
     }
@@ -311,7 +318,7 @@ impl Client {
         flags: u16,
         wanted_context: u32,
         payload: Bytes,
-        buffer: BytesMut,
+        buffer: Buffer,
     ) -> Result<Answer, Error> {
         let Connection {
             agreement,

@@ -1,6 +1,6 @@
 //! Several connections to one export.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::join_all;
 
 use crate::{Client, Error, Export, ExportInfo, Extent};
@@ -59,7 +59,7 @@ impl Pool {
     ///
     /// # Errors
     /// As [`Client::read`].
-    pub async fn read(&self, offset: u64, length: u32) -> Result<BytesMut, Error> {
+    pub async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Error> {
         self.pick().read(offset, length).await
     }
 

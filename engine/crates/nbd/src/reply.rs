@@ -204,22 +204,22 @@ impl Assembly {
         self.place(offset, length)
     }
 
-    /// Takes the payload of a chunk whose body was [`Body::Fields`].
-    pub(crate) fn fields(&mut self, kind: u16, payload: &[u8]) -> Result<(), Violation> {
+    /// Takes the payload of a chunk whose body was [`Body::Fields`]. Returns the part of the
+    /// request's buffer that is zeros by it.
+    pub(crate) fn fields(&mut self, kind: u16, payload: &[u8]) -> Result<Range<usize>, Violation> {
         match kind {
-            // The buffer was born as zeros, and no chunk may cover a byte twice: nothing to fill.
             CHUNK_OFFSET_HOLE => {
                 let size = be32(&payload[8..12]);
                 if size == 0 {
                     return violation!("a hole of no bytes");
                 }
-                self.place(be64(&payload[0..8]), size).map(drop)
+                self.place(be64(&payload[0..8]), size)
             }
-            CHUNK_BLOCK_STATUS => self.extents.take(payload),
+            CHUNK_BLOCK_STATUS => self.extents.take(payload).map(|()| 0..0),
             kind => {
                 let told = error_chunk::parse(kind, payload, self.request)?;
                 self.fail(told.errno, told.offset, told.message);
-                Ok(())
+                Ok(0..0)
             }
         }
     }

@@ -8,7 +8,7 @@ mod table;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -150,7 +150,8 @@ impl Reader<'_> {
             Body::Fields(length) => {
                 self.scratch.resize(length, 0);
                 read(&mut self.input, &mut self.scratch).await?;
-                pending.assembly.fields(kind, &self.scratch)?;
+                let hole = pending.assembly.fields(kind, &self.scratch)?;
+                pending.buffer[hole].fill(0);
                 self.scratch.truncate(SCRATCH);
                 self.scratch.shrink_to(SCRATCH);
             }
@@ -204,9 +205,4 @@ async fn read(
         Ok(_) => Ok(()),
         Err(source) => Err(Error::io("reading replies of the NBD server", source)),
     }
-}
-
-/// A buffer for `length` bytes of a reply. Zeros, so that a hole needs no work.
-pub(crate) fn buffer(length: u32) -> BytesMut {
-    BytesMut::zeroed(length as usize)
 }

@@ -3,6 +3,7 @@
 
 mod climber;
 
+use buffers::Buffer;
 use bytes::Bytes;
 use climber::Climber;
 use drover_link::Compression;
@@ -144,12 +145,16 @@ pub fn decompress(kind: Compression, payload: Bytes, raw_length: u32) -> Result<
     let raw: Bytes = match kind {
         Compression::None => payload,
         Compression::Lz4 => {
-            let raw = lz4_flex::block::decompress(&payload, length);
-            raw.map_err(|error| format!("LZ4: {error}"))?.into()
+            let mut raw = Buffer::new(length);
+            let count = lz4_flex::block::decompress_into(&payload, &mut raw);
+            raw.truncate(count.map_err(|error| format!("LZ4: {error}"))?);
+            raw.freeze()
         }
         Compression::Zstd => {
-            let raw = zstd::bulk::decompress(&payload, length);
-            raw.map_err(|error| format!("zstd: {error}"))?.into()
+            let mut raw = Buffer::new(length);
+            let count = zstd::bulk::decompress_to_buffer(&payload, &mut raw[..]);
+            raw.truncate(count.map_err(|error| format!("zstd: {error}"))?);
+            raw.freeze()
         }
     };
     match raw.len() == length {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use buffers::Buffer;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::reply::Assembly;
@@ -12,7 +12,7 @@ use crate::{Error, Extent};
 /// What a request came to.
 pub(crate) struct Answer {
     /// The data of a read; else empty.
-    pub(crate) data: BytesMut,
+    pub(crate) data: Buffer,
     /// The extents of a block status request; else empty.
     pub(crate) extents: Vec<Extent>,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Answer {
 pub(crate) struct Pending {
     pub(crate) assembly: Assembly,
     /// As long as the read, else empty.
-    pub(crate) buffer: BytesMut,
+    pub(crate) buffer: Buffer,
     pub(crate) answer: oneshot::Sender<Result<Answer, Error>>,
     /// Held until the reply is here, even if nobody waits for it any more.
     pub(crate) permit: OwnedSemaphorePermit,

@@ -38,7 +38,7 @@ impl BlockEndpoint {
                 .map_err(|error| gone(&path, &error))?;
             check_size(&path, found, size)?;
             Ok(BlockEndpoint {
-                disk: Disk::new(file, path),
+                disk: Disk::new(file, path, access),
             })
         })
         .await

@@ -67,8 +67,7 @@ impl NbdEndpoint {
 
     pub(super) async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Trouble> {
         let read = self.pool.read(offset, length).await;
-        read.map(Into::into)
-            .map_err(|error| self.trouble(TroubleCode::ReadError, "reading", offset, &error))
+        read.map_err(|error| self.trouble(TroubleCode::ReadError, "reading", offset, &error))
     }
 
     pub(super) async fn write(&self, offset: u64, data: Bytes) -> Result<(), Trouble> {
