@@ -15,8 +15,7 @@ def open_volume(home: EngineHome, vdisk: str, *, path: str, format: str, writabl
     engine's folder until `close_volume` or the folder's removal.
     """
     if format == "raw":
-        is_block = home.host.run("test", "-b", path, check=False).returncode == 0
-        return block(path) if is_block else file(path)
+        return raw_volume(home, path)
     socket, pid_file = home.file(f"{vdisk}.nbd"), home.file(f"{vdisk}.pid")
     if not _serving(home, pid_file):
         home.host.run("rm", "-f", "--", socket)
@@ -25,6 +24,16 @@ def open_volume(home: EngineHome, vdisk: str, *, path: str, format: str, writabl
         spawn(home.host, "qemu-nbd", *options, *access, path, log=home.file(f"{vdisk}.log"), pid_file=pid_file)
         _wait_for(home, vdisk, socket, pid_file)
     return nbd(socket, vdisk)
+
+
+def raw_volume(home: EngineHome, path: str) -> Endpoint:
+    """An endpoint to the file or block device at `path` on the engine's host. Raises HostError."""
+    return block(path) if home.host.run("test", "-b", path, check=False).returncode == 0 else file(path)
+
+
+def is_readable(home: EngineHome, path: str) -> bool:
+    """Whether the engine may read `path`: a share that denies root, for one, lets only QEMU. Raises HostError."""
+    return home.host.run("head", "-c", "1", "--", path, check=False).returncode == 0
 
 
 def close_volume(home: EngineHome, vdisk: str) -> None:

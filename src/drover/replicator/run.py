@@ -9,7 +9,7 @@ import libvirt
 from drover.engine.client import Endpoint, nbd
 from drover.engine.join import addresses, join
 from drover.engine.status import EngineStatus
-from drover.engine.volume import open_volume
+from drover.engine.volume import is_readable, open_volume, raw_volume
 from drover.errors import MigrationError
 from drover.model.migration import Facts, Migration, ReplicaVdisk, State
 from drover.platforms.libvirt.capture import Capture
@@ -125,8 +125,18 @@ class Run:
             self.source.engine.put_vdisk(vdisk.name, size=vdisk.size, endpoint=endpoints[vdisk.name])
 
     def live_endpoints(self, capture: Capture) -> dict[str, Endpoint]:
-        """The VDISKs as the running QEMU exports them."""
-        return {name: nbd(capture.socket, export) for name, export in capture.export().items()}
+        """Where to read the VDISKs of the running VM: raw ones past QEMU, the others as QEMU exports them.
+
+        The bytes of a raw VDISK are in its file as soon as QEMU has completed a write, through the host's page cache
+        or past it, and whoever reads the file spares the thread that serves the guest.
+        """
+        readable = {name: path for name, path in capture.raw().items() if is_readable(self.source.home, path)}
+        return {
+            name: raw_volume(self.source.home, readable[name])
+            if name in readable
+            else nbd(capture.socket, capture.export(name))
+            for name in self.vdisk_names
+        }
 
     def stopped_endpoints(self) -> dict[str, Endpoint]:
         """The VDISKs of a VM that has no hypervisor process, opened read-only on its host."""

@@ -77,20 +77,21 @@ class Capture:
         """Bytes that `drover-<epoch>` holds now, by VDISK."""
         return {node.vdisk: node.dirty.get(f"drover-{epoch}", 0) for node in self._nodes()}
 
-    def export(self) -> dict[str, str]:
-        """Offers the live VDISKs over NBD; the export's name by VDISK. Repeating it is harmless."""
+    def raw(self) -> dict[str, str]:
+        """Path on the VM's host of the file or block device behind each VDISK that is raw."""
+        return {node.vdisk: node.raw for node in self._nodes() if node.raw is not None}
+
+    def export(self, vdisk: str) -> str:
+        """Offers the live VDISK over NBD; the export's name. Repeating it is harmless."""
         self._serve()
-        known = self._exports()
-        result = {}
-        for node in self._nodes():
-            name = f"drover-{node.vdisk}"
-            if name not in known:
-                self._export(name, node.node, [])
-            result[node.vdisk] = name
-        return result
+        name = f"drover-{vdisk}"
+        if name not in self._exports():
+            self._export(name, next(node.node for node in self._nodes() if node.vdisk == vdisk), [])
+        return name
 
     def export_epoch(self, epoch: int) -> dict[str, str]:
         """Offers the VDISKs with the sealed `drover-<epoch>` as meta context; the export's name by VDISK."""
+        self._serve()
         result = {}
         for node in self._nodes():
             name = f"drover-{node.vdisk}-epoch-{epoch}"

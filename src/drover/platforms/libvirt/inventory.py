@@ -3,6 +3,7 @@
 import contextlib
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from typing import Any
 
 import libvirt
 
@@ -21,6 +22,8 @@ class Node:
     """Dirty bitmaps by name; true while one records."""
     dirty: dict[str, int]
     """Bytes that each bitmap holds."""
+    raw: str | None
+    """Path on the VM's host of the file or block device that holds exactly the VDISK's bytes; None if there is none."""
 
 
 def find_domain(connection: libvirt.virConnect, vm: str) -> libvirt.virDomain:
@@ -89,6 +92,7 @@ def nodes(domain: libvirt.virDomain, vdisks: list[str]) -> list[Node]:
                 node=inserted["node-name"],
                 bitmaps={bitmap.get("name", ""): bitmap["recording"] for bitmap in bitmaps},
                 dirty={bitmap.get("name", ""): bitmap["count"] for bitmap in bitmaps},
+                raw=_raw(inserted),
             )
     if missing := sorted(set(vdisks) - set(found)):
         raise PlatformError(
@@ -96,6 +100,12 @@ def nodes(domain: libvirt.virDomain, vdisks: list[str]) -> list[Node]:
             remedy="attach it again, or cancel the migration and start it anew",
         )
     return [found[name] for name in vdisks]
+
+
+def _raw(inserted: dict[str, Any]) -> str | None:
+    """QEMU names a file plainly only if nothing (a slice, a filter, a server) stands between it and the VDISK."""
+    name = str(inserted.get("file", ""))
+    return name if inserted.get("drv") == "raw" and name.startswith("/") else None
 
 
 def io_statistics(domain: libvirt.virDomain, vdisk: str) -> IoStatistics:
