@@ -260,6 +260,9 @@ impl Scheduler {
     /// foreground work; those of any other are forgotten, since background reads it anew.
     fn settle(&mut self, chunk: u32, phase: Phase) {
         self.chunks.set_phase(chunk, phase);
+        if phase == Phase::Clean {
+            self.chunks.set_outdated(chunk, false);
+        }
         match phase {
             Phase::Clean if self.chunks.dirty(chunk) != 0 => self.foreground.push_back(chunk),
             Phase::Clean => self.chunks.epoch_done(chunk),
