@@ -21,6 +21,8 @@
 mod background;
 mod chunks;
 mod epochs;
+#[cfg(test)]
+mod exhaustive;
 mod foreground;
 mod hashing;
 mod outcome;
@@ -127,6 +129,7 @@ struct Open {
 
 /// The state of one VDISK at the source.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Scheduler {
     geometry: Geometry,
     chunks: Chunks,

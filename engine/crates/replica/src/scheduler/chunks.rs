@@ -31,6 +31,7 @@ const VERIFIED: u8 = 0b0010_0000;
 const OUTDATED: u8 = 0b0100_0000;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Chunks {
     flags: Vec<u8>,
     dirty: Vec<u8>,
