@@ -94,7 +94,8 @@ impl World {
         let chunks = &self.scheduler.chunks;
         if self.scheduler.foreground_waits() {
             actions.push(Action::TakeForeground);
-        } else if chunks.count(Phase::Pending) > 0 {
+        }
+        if chunks.count(Phase::Pending) > 0 {
             actions.push(Action::TakeBackground);
         }
         if chunks.count(Phase::Unchecked) + chunks.wanted() > 0 && !self.scheduler.hash_idle {
@@ -199,7 +200,7 @@ impl World {
             Action::Extent => self.read_extent(limits),
             Action::Release => self.sealed = None,
             Action::TakeBackground => {
-                let work = self.scheduler.take_background();
+                let work = self.scheduler.take_background_beside_foreground();
                 self.take(work, limits);
             }
             Action::TakeHash => {
