@@ -15,6 +15,8 @@
 //!   has made it stable. What an epoch marks dirty meanwhile is kept and becomes foreground work
 //!   afterwards. What an epoch marks in a PENDING or UNCHECKED chunk needs nothing: it will be read
 //!   later than the write that made it dirty.
+//! * Not so if the chunk is OUTDATED: sent before, perhaps stable in that version, to be sent again.
+//!   A new source engine would take the destination's claim for good, so epochs wait for it.
 //! * Everything handed out has an id. Ids are never reused, so an answer to work that was requeued
 //!   meanwhile is recognised and ignored.
 
