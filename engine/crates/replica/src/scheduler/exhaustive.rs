@@ -124,10 +124,10 @@ fn no_order_of_events_loses_a_write_in_bigger_worlds() {
     let chunks = Limits {
         blocks: TWO_CHUNKS,
         writes: 2,
-        troubles: 1,
+        troubles: 2,
         ..any.clone()
     };
-    holds("two chunks, two writes, one trouble", &chunks);
+    holds("two chunks, two writes, two troubles", &chunks);
 }
 
 #[test]
