@@ -263,3 +263,45 @@ fn epochs_keep_their_rules() {
     );
     wait_acknowledged(&lab, 0);
 }
+
+#[test]
+fn a_limit_of_foreground_does_not_idle_the_link() {
+    let (lab, mut daemon) = lab(51);
+    lab.pair(SIZE, nbd(&daemon.socket, "vda"), file(&lab.path("to.img")));
+    let pace = |background: Option<u64>, foreground: Option<u64>| {
+        let rates = json!({ "background": background, "foreground": foreground });
+        lab.source.ok("PUT", "/v1/pacing", rates);
+    };
+    // Not compressible, so that rates mean what they say.
+    let fill = |seed: u64| {
+        let noise = lab.path("noise");
+        std::fs::write(&noise, Dice::new(seed).bytes(1 << 20)).unwrap();
+        let write = format!("write -s {} 0 {SIZE}", text(&noise));
+        run(
+            "qemu-io",
+            &["-f", "raw", "-c", &write, &daemon.uri("guest")],
+        );
+    };
+    fill(5);
+    // More shall be there than foreground may hold in memory, and more be missing than background
+    // may hold.
+    pace(Some(16 << 20), Some(10));
+    lab.start("copy");
+    until("the first 40 MiB", || {
+        let done = lab.source.vdisk()["background"]["done_bytes"].as_u64();
+        (done? >= 40 << 20).then_some(())
+    });
+    pace(Some(10), Some(10));
+    fill(6);
+    let export = daemon.seal(0);
+    send_epoch(&lab, &daemon, 0, &export);
+    pace(None, Some(10));
+    until("the end of the background", || {
+        (lab.source.vdisk()["background"]["state"] == "done").then_some(())
+    });
+    assert_eq!(lab.source.vdisk()["epoch"]["state"], "sending");
+    pace(None, None);
+    wait_acknowledged(&lab, 0);
+    daemon.release(0);
+    finish(&lab, &mut daemon, 1);
+}

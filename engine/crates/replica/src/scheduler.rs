@@ -15,12 +15,16 @@
 //!   has made it stable. What an epoch marks dirty meanwhile is kept and becomes foreground work
 //!   afterwards. What an epoch marks in a PENDING or UNCHECKED chunk needs nothing: it will be read
 //!   later than the write that made it dirty.
+//! * Not so if the chunk is OUTDATED: sent before, perhaps stable in that version, to be sent again.
+//!   A new source engine would take the destination's claim for good, so epochs wait for it.
 //! * Everything handed out has an id. Ids are never reused, so an answer to work that was requeued
 //!   meanwhile is recognised and ignored.
 
 mod background;
 mod chunks;
 mod epochs;
+#[cfg(test)]
+mod exhaustive;
 mod foreground;
 mod hashing;
 mod outcome;
@@ -127,6 +131,7 @@ struct Open {
 
 /// The state of one VDISK at the source.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Scheduler {
     geometry: Geometry,
     chunks: Chunks,
@@ -260,6 +265,9 @@ impl Scheduler {
     /// foreground work; those of any other are forgotten, since background reads it anew.
     fn settle(&mut self, chunk: u32, phase: Phase) {
         self.chunks.set_phase(chunk, phase);
+        if phase == Phase::Clean {
+            self.chunks.set_outdated(chunk, false);
+        }
         match phase {
             Phase::Clean if self.chunks.dirty(chunk) != 0 => self.foreground.push_back(chunk),
             Phase::Clean => self.chunks.epoch_done(chunk),

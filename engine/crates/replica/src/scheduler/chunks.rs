@@ -27,8 +27,11 @@ const ALLOCATED: u8 = 0b0000_1000;
 const WANTED: u8 = 0b0001_0000;
 /// Found equal, and not sent since.
 const VERIFIED: u8 = 0b0010_0000;
+/// To be sent (again), but the destination may claim an older version of it.
+const OUTDATED: u8 = 0b0100_0000;
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Chunks {
     flags: Vec<u8>,
     dirty: Vec<u8>,
@@ -124,6 +127,14 @@ impl Chunks {
         self.verified
     }
 
+    pub(super) fn is_outdated(&self, chunk: u32) -> bool {
+        self.flags[chunk as usize] & OUTDATED != 0
+    }
+
+    pub(super) fn set_outdated(&mut self, chunk: u32, on: bool) {
+        self.set_flag(chunk, OUTDATED, on, |_| None);
+    }
+
     fn set_flag(
         &mut self,
         chunk: u32,
@@ -152,10 +163,13 @@ impl Chunks {
         std::mem::take(&mut self.dirty[chunk as usize])
     }
 
-    /// Drops what waits for the chunk, for good: background reads it anew.
+    /// Drops what waits for the chunk, for good: background reads it anew. An epoch still waits for
+    /// it if a new source engine would believe the destination's claim.
     pub(super) fn forget_dirty(&mut self, chunk: u32) {
         self.dirty[chunk as usize] = 0;
-        self.epoch_done(chunk);
+        if !self.is_outdated(chunk) {
+            self.epoch_done(chunk);
+        }
     }
 
     /// Counts blocks as part of the open epoch.

@@ -25,7 +25,12 @@ impl Scheduler {
     pub(super) fn mark_blocks(&mut self, chunk: u32, mask: u8, of_epoch: bool) -> u64 {
         let phase = self.chunks.phase(chunk);
         match phase {
-            Phase::Pending | Phase::Unchecked => return 0,
+            Phase::Pending | Phase::Unchecked => {
+                if of_epoch && self.chunks.is_outdated(chunk) {
+                    self.chunks.add_epoch(chunk, mask);
+                }
+                return 0;
+            }
             Phase::Clean if self.chunks.dirty(chunk) == 0 && mask != 0 => {
                 self.foreground.push_back(chunk);
             }
@@ -43,7 +48,8 @@ impl Scheduler {
         self.chunks.epoch_bytes()
     }
 
-    /// Every extent marked so far is stable at the destination or lies in a pending chunk.
+    /// Every extent marked so far is stable at the destination or lies in a pending chunk that the
+    /// destination does not claim.
     pub fn epoch_is_stable(&self) -> bool {
         self.chunks.epoch_chunks() == 0
     }

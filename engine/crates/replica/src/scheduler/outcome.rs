@@ -30,7 +30,8 @@ impl Scheduler {
         true
     }
 
-    /// The work could not be done or did not arrive intact: it is to be taken again.
+    /// The work could not be done, did not arrive intact, or nobody knows whether it arrived (nothing
+    /// more of it will be written): it is to be taken again.
     pub fn requeue(&mut self, id: u64) {
         let Some(open) = self.open.remove(&id) else {
             return;
@@ -43,7 +44,11 @@ impl Scheduler {
         if open.kind == Kind::Explore(None) {
             self.exploring = false;
         }
+        let may_be_stable = matches!(open.kind, Kind::Background | Kind::Confirm);
         for chunk in open.first..open.first + open.count {
+            if may_be_stable {
+                self.chunks.set_outdated(chunk, true);
+            }
             match open.kind {
                 Kind::Background if open.count == 1 => self.settle_allocated(chunk),
                 _ => self.settle(chunk, Self::before(open.kind)),
@@ -88,7 +93,8 @@ impl Scheduler {
                     self.chunks.add_dirty(chunk, mask);
                     blocks += u64::from(mask.count_ones());
                 }
-                let phase = if may_be_stable {
+                // What the destination says of an outdated chunk may be about an earlier copy.
+                let phase = if may_be_stable && !self.chunks.is_outdated(chunk) {
                     Phase::Unknown
                 } else {
                     Self::before(kind)

@@ -10,7 +10,9 @@ impl Scheduler {
     /// its claims on our request, for a comparison.
     ///
     /// A chunk that we know to be PENDING stays so even if the destination holds some version of
-    /// it, because dirty blocks may have been dropped in the belief that it will be read again.
+    /// it, because dirty blocks may have been dropped in the belief that it will be read again. It
+    /// is then OUTDATED: no epoch with writes to it is acknowledged before it is stable anew, since
+    /// a new source engine would believe the destination.
     ///
     /// Returns how many bytes were on their way and have to be sent again.
     pub fn opened(&mut self, runs: impl IntoIterator<Item = (bool, u32)>, forgot: bool) -> u64 {
@@ -46,6 +48,7 @@ impl Scheduler {
         if phase != Phase::Clean {
             self.chunks.set_verified(chunk, false);
         }
+        self.chunks.set_outdated(chunk, stable);
         self.settle(chunk, phase);
         if lost {
             u64::from(self.geometry.length(chunk))

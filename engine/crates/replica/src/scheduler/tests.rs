@@ -147,6 +147,34 @@ fn an_old_acknowledgement_means_nothing_after_a_reconnect() {
 }
 
 #[test]
+fn an_epoch_waits_for_a_chunk_that_the_destination_may_claim_in_an_older_version() {
+    let mut scheduler = opened(1);
+    let ids = take_all_reads(&mut scheduler);
+    scheduler.mark_dirty(0, 1);
+    scheduler.requeue(ids[0]);
+    assert!(!scheduler.epoch_is_stable(), "a new engine would be told");
+    scheduler.mark_dirty(BLOCK, 1);
+    assert_eq!(scheduler.epoch_left(), 2 * BLOCK);
+    let ids = take_all_reads(&mut scheduler);
+    scheduler.acknowledged(ids[0]);
+    assert!(scheduler.epoch_is_stable() && scheduler.is_clean());
+}
+
+#[test]
+fn what_the_destination_says_of_an_earlier_copy_proves_nothing() {
+    let mut scheduler = opened(1);
+    let ids = take_all_reads(&mut scheduler);
+    scheduler.mark_dirty(0, 1);
+    scheduler.requeue(ids[0]);
+    assert_eq!(take_all_reads(&mut scheduler).len(), 1);
+    scheduler.opened([(true, 1)], false);
+    assert!(!scheduler.is_clean() && !scheduler.epoch_is_stable());
+    let ids = take_all_reads(&mut scheduler);
+    scheduler.acknowledged(ids[0]);
+    assert!(scheduler.epoch_is_stable() && scheduler.is_clean());
+}
+
+#[test]
 fn what_became_stable_before_the_link_was_lost_is_not_sent_again() {
     let mut scheduler = opened(2);
     let ids = take_all_reads(&mut scheduler);

@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 /// Takes background work as long as the attachment lasts.
 pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationToken) {
     let mut changed = vdisk.watch();
+    let mut foreground = outbox.lanes.shared.pacing.foreground.waiting();
     loop {
         changed.borrow_and_update();
+        foreground.borrow_and_update();
         // Memory first: a chunk stays pending, and so free to be written, until its turn comes.
         let Ok(memory) = outbox
             .lanes
@@ -29,15 +31,20 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
         };
         let work = {
             let mut state = lock(&vdisk.state);
-            if state.trouble.is_some() {
-                None
-            } else {
-                state.scheduler.take_background()
+            // A limit of foreground alone must not idle the link.
+            match (&state.trouble, *foreground.borrow() > 0) {
+                (Some(_), _) => None,
+                (None, true) => state.scheduler.take_background_beside_foreground(),
+                (None, false) => state.scheduler.take_background(),
             }
         };
         let Some(work) = work else {
             drop(memory);
-            if changed.changed().await.is_err() {
+            let woken = tokio::select! {
+                woken = changed.changed() => woken,
+                woken = foreground.changed() => woken,
+            };
+            if woken.is_err() {
                 return;
             }
             continue;

@@ -145,7 +145,11 @@ impl Vdisk {
 
     pub(super) fn start_background(&self, mode: Mode) {
         let mut state = lock(&self.state);
-        let running = state.scheduler.background_left() > 0 || state.scheduler.must_forget();
+        let running = match mode {
+            Mode::Copy => state.scheduler.background_left() > 0 || state.scheduler.must_forget(),
+            // Whoever asks again may have lost bitmaps since: what was compared before proves nothing.
+            Mode::Compare => state.scheduler.must_forget(),
+        };
         if state.mode == Some(mode) && running {
             return;
         }
@@ -299,5 +303,28 @@ impl State {
             attachment.outbox.say(Message::RootRequest { handle });
             self.root_asked = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_comparison_asked_for_again_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vdisk.raw");
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        let spec = EndpointSpec::File {
+            path,
+            create: false,
+        };
+        let vdisk = Vdisk::open("vda", 1 << 20, spec).await.unwrap();
+        vdisk.start_background(Mode::Compare);
+        lock(&vdisk.state).scheduler.opened([], true);
+        assert!(!lock(&vdisk.state).scheduler.must_forget(), "it goes on");
+        vdisk.start_background(Mode::Compare);
+        let state = lock(&vdisk.state);
+        assert!(state.scheduler.must_forget() && state.reopen);
     }
 }

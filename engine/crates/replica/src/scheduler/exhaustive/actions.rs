@@ -1,0 +1,378 @@
+//! What can happen next in a state of the small world, and what it leads to.
+
+use super::sabotage::Sabotage;
+use super::world::{Item, Sealed, Stage, World};
+use super::{Limits, properties};
+use crate::scheduler::chunks::Phase;
+use crate::scheduler::{Scheduler, Work};
+
+/// One step. Items are named by their place in the state before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    WriteBegins(u8),
+    WriteEnds(u8),
+    Seal,
+    /// The engine reads the next dirty extent of the epoch.
+    Extent,
+    Release,
+    TakeBackground,
+    TakeHash,
+    TakeForeground,
+    /// Reads for an item; for an exploration, which of its chunks turn out to be zero.
+    Read(u8, u8),
+    /// The endpoint's or the destination's answer comes back.
+    Answer(u8),
+    Arrive(u8),
+    Sync,
+    Acknowledge(u8),
+    OpenVdisk,
+    StartVerify,
+    StopGuest,
+    /// Drover sees that the VM was power-cycled.
+    Recapture,
+    Trouble(Trouble),
+}
+
+/// What may go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A read failed here, or a piece arrived damaged.
+    Fails(u8),
+    /// These sent items (a mask) were on a connection that died; the destination has said that
+    /// nothing more of it will be written.
+    ConnectionDies(u8),
+    SessionEnds,
+    SourceEngineDies,
+    DestinationEngineDies,
+    /// Of what was not synced these blocks (a mask) are on the medium nevertheless.
+    DestinationLosesPower(u8),
+    /// The journal is found damaged when the destination's engine starts again.
+    JournalIsVoid,
+    PowerCycle,
+    /// The epoch's bitmap cannot be read to its end, or Drover is started again.
+    EpochIsMergedBack,
+    /// The destination's medium changes a block that nobody wrote.
+    Rots(u8),
+}
+
+impl World {
+    /// Everything that can happen now.
+    pub(super) fn actions(&self, limits: &Limits) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.guest_actions(limits, &mut actions);
+        if self.up {
+            self.takes(&mut actions);
+        } else {
+            actions.push(Action::OpenVdisk);
+        }
+        for (index, item) in self.items.iter().enumerate() {
+            let index = index as u8;
+            match item.stage {
+                Stage::ToExplore => {
+                    let zeros = 0..1 << item.count;
+                    actions.extend(zeros.map(|zeros| Action::Read(index, zeros)));
+                }
+                Stage::ToRead | Stage::ToHash => actions.push(Action::Read(index, 0)),
+                Stage::Explored(_) | Stage::Hashed => actions.push(Action::Answer(index)),
+                Stage::OnTheWire => actions.push(Action::Arrive(index)),
+                Stage::Landed => {}
+                Stage::Stable => actions.push(Action::Acknowledge(index)),
+            }
+        }
+        if self.items.iter().any(|item| item.stage == Stage::Landed) {
+            actions.push(Action::Sync);
+        }
+        if self.troubles_left > 0 {
+            let troubles = self.troubles(limits).into_iter();
+            actions.extend(troubles.map(Action::Trouble));
+        }
+        actions
+    }
+
+    /// Asking for work where there is none changes nothing.
+    fn takes(&self, actions: &mut Vec<Action>) {
+        let chunks = &self.scheduler.chunks;
+        if self.scheduler.foreground_waits() {
+            actions.push(Action::TakeForeground);
+        }
+        if chunks.count(Phase::Pending) > 0 {
+            actions.push(Action::TakeBackground);
+        }
+        if chunks.count(Phase::Unchecked) + chunks.wanted() > 0 && !self.scheduler.hash_idle {
+            actions.push(Action::TakeHash);
+        }
+    }
+
+    fn guest_actions(&self, limits: &Limits, actions: &mut Vec<Action>) {
+        for block in 0..limits.blocks.len() as u8 {
+            if self.writing & (1 << block) != 0 {
+                actions.push(Action::WriteEnds(block));
+            } else if !self.stopped && self.writes_left > 0 {
+                actions.push(Action::WriteBegins(block));
+            }
+        }
+        match self.sealed {
+            None if self.captured && self.bitmap != 0 => actions.push(Action::Seal),
+            Some(Sealed { unread: 1.., .. }) => actions.push(Action::Extent),
+            Some(_)
+                if self.scheduler.epoch_is_stable() || limits.is(Sabotage::ReleasedWhenRead) =>
+            {
+                actions.push(Action::Release);
+            }
+            _ => {}
+        }
+        if !self.captured {
+            actions.push(Action::Recapture);
+        }
+        if !self.stopped && self.captured && self.writing == 0 {
+            actions.push(Action::StopGuest);
+        }
+        let (_, wanted) = self.scheduler.verification();
+        let proving = limits.verifies > 0 && properties::is_quiet(self) && wanted == 0;
+        if self.verifies_left > 0 || proving && !self.scheduler.is_verified() {
+            actions.push(Action::StartVerify);
+        }
+    }
+
+    fn troubles(&self, limits: &Limits) -> Vec<Trouble> {
+        let mut troubles = Vec::new();
+        let sent = self.items.iter().enumerate();
+        let sent = sent.filter(|(_, item)| item.is_sent() && self.scheduler.is_open(item.id));
+        let sent = sent.fold(0u8, |mask, (index, _)| mask | 1 << index);
+        for kind in limits.kinds {
+            match kind {
+                Trouble::Fails(_) => {
+                    let fails = (0..self.items.len()).filter(|index| {
+                        !matches!(self.items[*index].stage, Stage::Landed | Stage::Stable)
+                            && self.scheduler.is_open(self.items[*index].id)
+                    });
+                    troubles.extend(fails.map(|index| Trouble::Fails(index as u8)));
+                }
+                Trouble::ConnectionDies(_) if self.up => {
+                    let subsets = (1..=sent).filter(|subset| subset & !sent == 0);
+                    troubles.extend(subsets.map(Trouble::ConnectionDies));
+                }
+                Trouble::SessionEnds if self.up => troubles.push(Trouble::SessionEnds),
+                Trouble::DestinationLosesPower(_) => {
+                    let unsynced = (0..limits.blocks.len())
+                        .filter(|block| self.cache[*block] != self.medium[*block])
+                        .fold(0u8, |mask, block| mask | 1 << block);
+                    let subsets = (0..=unsynced).filter(|subset| subset & !unsynced == 0);
+                    troubles.extend(subsets.map(Trouble::DestinationLosesPower));
+                }
+                Trouble::PowerCycle if self.captured && !self.stopped => troubles.push(*kind),
+                Trouble::EpochIsMergedBack if self.sealed.is_some() => troubles.push(*kind),
+                Trouble::Rots(_) if self.may_rot() => {
+                    troubles.extend((0..limits.blocks.len() as u8).map(Trouble::Rots));
+                }
+                Trouble::SourceEngineDies
+                | Trouble::DestinationEngineDies
+                | Trouble::JournalIsVoid => troubles.push(*kind),
+                _ => {}
+            }
+        }
+        troubles
+    }
+
+    /// What rots after it was verified is beyond any check.
+    fn may_rot(&self) -> bool {
+        self.scheduler.verified_chunks() == 0
+            && !self.items.iter().any(|item| item.stage == Stage::Hashed)
+    }
+
+    /// The state that a step leads to.
+    pub(super) fn after(&self, action: Action, limits: &Limits) -> World {
+        let mut world = self.clone();
+        world.act(action, limits);
+        world.notice_end_of_comparison();
+        world.normalise(limits);
+        world
+    }
+
+    fn act(&mut self, action: Action, limits: &Limits) {
+        match action {
+            Action::WriteBegins(block) => self.write_begins(block, limits),
+            Action::WriteEnds(block) => self.write_ends(block, limits),
+            Action::Seal => {
+                let bits = std::mem::take(&mut self.bitmap);
+                self.sealed = Some(Sealed { bits, unread: bits });
+            }
+            Action::Extent => self.read_extent(limits),
+            Action::Release => self.sealed = None,
+            Action::TakeBackground => {
+                let work = self.scheduler.take_background_beside_foreground();
+                self.take(work, limits);
+            }
+            Action::TakeHash => {
+                let work = self.scheduler.take_hash();
+                self.take(work, limits);
+            }
+            Action::TakeForeground => self.take_foreground(limits),
+            Action::Read(item, zeros) => self.read(usize::from(item), zeros, limits),
+            Action::Answer(item) => self.answer(usize::from(item), limits),
+            Action::Arrive(item) => self.arrive(usize::from(item), limits),
+            Action::Sync => self.sync(),
+            Action::Acknowledge(item) => self.acknowledge(usize::from(item), limits),
+            Action::OpenVdisk => self.open_vdisk(limits),
+            Action::StartVerify => {
+                self.verifies_left -= u8::from(!matches!(self.verifies_left, 0 | super::ANY));
+                self.scheduler.start_verify(false, true);
+            }
+            Action::StopGuest => self.stopped = true,
+            Action::Recapture => self.recapture(limits),
+            Action::Trouble(trouble) => {
+                self.troubles_left -= u8::from(self.troubles_left != super::ANY);
+                self.suffer(trouble, limits);
+            }
+        }
+    }
+
+    fn write_begins(&mut self, block: u8, limits: &Limits) {
+        self.writes_left -= u8::from(self.writes_left != super::ANY);
+        self.writing |= 1 << block;
+        self.source[usize::from(block)] = self.fresh(usize::from(block));
+        if limits.is(Sabotage::BitWhenWriteBegins) && self.captured {
+            self.bitmap |= 1 << block;
+        }
+    }
+
+    fn write_ends(&mut self, block: u8, limits: &Limits) {
+        self.writing &= !(1 << block);
+        self.source[usize::from(block)] = self.fresh(usize::from(block));
+        if self.captured && !limits.is(Sabotage::BitWhenWriteBegins) {
+            self.bitmap |= 1 << block;
+        }
+    }
+
+    /// As the replicator does: what is copied and compared needs no comparison any more.
+    fn notice_end_of_comparison(&mut self) {
+        let left = self.scheduler.background_left() > 0 || self.scheduler.must_forget();
+        self.compare &= left || !self.captured;
+    }
+
+    /// Bitmaps record again, and what was missed meanwhile is found by hashes.
+    fn recapture(&mut self, limits: &Limits) {
+        let running = self.scheduler.background_left() > 0 && self.compare;
+        self.captured = true;
+        self.compare = true;
+        if !(running && limits.is(Sabotage::RunningComparisonGoesOn)) {
+            self.scheduler.start_compare();
+        }
+        if self.scheduler.must_forget() {
+            self.end_session();
+        }
+    }
+
+    pub(super) fn take(&mut self, work: Option<Work>, limits: &Limits) {
+        let Some(work) = work else { return };
+        let item = |stage, id, first, count| Item {
+            stage,
+            first,
+            count,
+            blocks: limits.blocks_of(first, count),
+            claims: false,
+            contents: Default::default(),
+            id,
+        };
+        self.items.push(match work {
+            Work::Explore { id, first, count } => Item {
+                blocks: 0,
+                ..item(Stage::ToExplore, id, first, count)
+            },
+            Work::Read { id, chunk } => Item {
+                claims: true,
+                ..item(Stage::ToRead, id, chunk, 1)
+            },
+            Work::Zero { id, first, count } => Item {
+                claims: true,
+                ..item(Stage::OnTheWire, id, first, count)
+            },
+            Work::Hash {
+                id,
+                first,
+                count,
+                zero: false,
+            } => item(Stage::ToHash, id, first, count),
+            Work::Hash {
+                id,
+                first,
+                count,
+                zero: true,
+            } => item(Stage::Hashed, id, first, count),
+            Work::Confirm { id, first, count } => Item {
+                claims: true,
+                blocks: 0,
+                ..item(Stage::OnTheWire, id, first, count)
+            },
+        });
+    }
+
+    fn suffer(&mut self, trouble: Trouble, limits: &Limits) {
+        match trouble {
+            Trouble::Fails(item) => {
+                let item = self.items.remove(usize::from(item));
+                self.scheduler.requeue(item.id);
+            }
+            Trouble::ConnectionDies(lost) => self.connection_dies(lost, limits),
+            Trouble::SessionEnds => self.end_session_unless(limits.is(Sabotage::OldSessionLands)),
+            Trouble::SourceEngineDies => self.source_engine_dies(limits),
+            Trouble::DestinationEngineDies => self.lose_destination(),
+            Trouble::DestinationLosesPower(lucky) => {
+                for block in 0..limits.blocks.len() {
+                    if lucky & (1 << block) != 0 {
+                        self.medium[block] = self.cache[block];
+                    }
+                }
+                self.cache = self.medium;
+                self.lose_destination();
+            }
+            Trouble::JournalIsVoid => {
+                self.claims = 0;
+                self.lose_destination();
+            }
+            Trouble::PowerCycle => {
+                // A write under way may or may not have reached the disk: what is there counts.
+                (self.captured, self.writing, self.bitmap, self.sealed) = (false, 0, 0, None);
+            }
+            Trouble::EpochIsMergedBack => {
+                self.bitmap |= self.sealed.take().map_or(0, |sealed| sealed.bits);
+            }
+            Trouble::Rots(block) => {
+                let block = usize::from(block);
+                let rotten = self.fresh(block);
+                (self.cache[block], self.medium[block]) = (rotten, rotten);
+            }
+        }
+    }
+
+    fn lose_destination(&mut self) {
+        self.end_session();
+        self.items.clear();
+    }
+
+    pub(super) fn end_session(&mut self) {
+        self.end_session_unless(false);
+    }
+
+    /// What has landed will be made stable unless the destination dies first; the rest is dropped.
+    fn end_session_unless(&mut self, keeps_the_wire: bool) {
+        self.up = false;
+        self.items.retain(|item| {
+            item.stage == Stage::Landed || keeps_the_wire && item.stage == Stage::OnTheWire
+        });
+    }
+
+    fn source_engine_dies(&mut self, limits: &Limits) {
+        self.end_session();
+        self.scheduler = Scheduler::new(limits.geometry());
+        if self.compare {
+            self.scheduler.start_compare();
+        } else {
+            self.scheduler.start_copy();
+        }
+        let bits = self.sealed.take().map_or(0, |sealed| sealed.bits);
+        if !limits.is(Sabotage::MergeDropped) {
+            self.bitmap |= bits;
+        }
+    }
+}

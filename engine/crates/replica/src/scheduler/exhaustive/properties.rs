@@ -1,0 +1,131 @@
+//! What must hold in every state, and what must stay reachable from each.
+
+use super::Limits;
+use super::actions::Trouble;
+use super::world::{Item, Stage, World};
+use crate::scheduler::Kind;
+use crate::scheduler::chunks::Phase;
+
+/// Nothing that the guest was told is durable waits anywhere.
+pub(super) fn is_quiet(world: &World) -> bool {
+    let captured = world.captured && !world.compare && world.bitmap == 0 && world.sealed.is_none();
+    captured && world.stopped && world.scheduler.known && world.scheduler.is_clean()
+}
+
+/// The cutover may go on to start the VM at the destination.
+pub(super) fn is_goal(world: &World, limits: &Limits) -> bool {
+    is_quiet(world) && (limits.verifies == 0 || world.scheduler.is_verified())
+}
+
+pub(super) fn check(world: &World, limits: &Limits) -> Result<(), String> {
+    world.scheduler.check_invariants()?;
+    one_copy_in_flight(world)?;
+    let rots = limits
+        .kinds
+        .iter()
+        .any(|kind| matches!(kind, Trouble::Rots(_)));
+    let done = match rots {
+        true => is_quiet(world) && world.scheduler.is_verified(),
+        false => is_quiet(world),
+    };
+    for block in 0..limits.blocks.len() {
+        let stable = world.medium[block] == world.source[block];
+        if done && !stable {
+            return Err(format!("finished, and block {block} differs"));
+        }
+        if rots || stable || world.writing & (1 << block) != 0 {
+            continue;
+        }
+        survives_the_source_engine(world, limits, block)?;
+        is_remembered(world, limits, block)?;
+    }
+    Ok(())
+}
+
+/// Two writes of one block that could land in either order; a write under a hash.
+fn one_copy_in_flight(world: &World) -> Result<(), String> {
+    let mut seen = 0;
+    for item in &world.items {
+        if !matches!(item.stage, Stage::OnTheWire | Stage::ToHash | Stage::Hashed) {
+            continue;
+        }
+        if seen & item.blocks != 0 {
+            return Err(format!(
+                "two copies of blocks {:b} in flight",
+                seen & item.blocks
+            ));
+        }
+        seen |= item.blocks;
+    }
+    Ok(())
+}
+
+/// If the source's engine died now, the block would be sent again: because of a bitmap, because the
+/// journal does not claim its chunk, or because of a comparison.
+fn survives_the_source_engine(world: &World, limits: &Limits, block: usize) -> Result<(), String> {
+    let bits = world.bitmap | world.sealed.map_or(0, |sealed| sealed.bits);
+    let claimed = world.claims & (1 << limits.blocks[block].0) != 0;
+    if bits & (1 << block) != 0 || !claimed || world.compare || !world.captured {
+        return Ok(());
+    }
+    Err(format!(
+        "block {block} would be lost with the source's engine"
+    ))
+}
+
+/// The engine that lives knows that the block has to be sent, or will be told so.
+fn is_remembered(world: &World, limits: &Limits, block: usize) -> Result<(), String> {
+    let told = world.bitmap | world.sealed.map_or(0, |sealed| sealed.unread);
+    let comparing = !world.captured || world.scheduler.must_forget();
+    if told & (1 << block) != 0 || comparing || !world.up {
+        return Ok(());
+    }
+    let (chunk, index) = limits.blocks[block];
+    let dirty = world.scheduler.chunks.dirty(chunk) & (1 << index) != 0;
+    let known = match world.scheduler.chunks.phase(chunk) {
+        Phase::Unknown | Phase::Pending | Phase::Unchecked => true,
+        Phase::Clean => dirty,
+        Phase::InFlight => dirty || is_on_its_way(world, block, chunk),
+    };
+    if known {
+        return Ok(());
+    }
+    Err(format!("block {block} is forgotten"))
+}
+
+fn is_on_its_way(world: &World, block: usize, chunk: u32) -> bool {
+    let live = world
+        .items
+        .iter()
+        .filter(|item| world.scheduler.is_open(item.id));
+    live.filter(|item| (item.first..item.first + item.count).contains(&chunk))
+        .any(|item| {
+            let carries = item.blocks & (1 << block) != 0;
+            // The sync that follows makes stable what the destination reads back already.
+            let confirms = item.claims && item.blocks == 0;
+            match item.stage {
+                Stage::OnTheWire | Stage::Landed if confirms => {
+                    world.cache[block] == world.source[block]
+                }
+                Stage::ToExplore => true,
+                Stage::Explored(_) if !carries => true,
+                Stage::ToRead | Stage::ToHash => carries,
+                Stage::Explored(_) | Stage::Hashed if hashes(world, item) => {
+                    // What differs is sent again; what is equal is made stable.
+                    let equal = item.contents[block] == world.cache[block];
+                    carries && (!equal || world.cache[block] == world.source[block])
+                }
+                Stage::Explored(_) | Stage::Hashed | Stage::OnTheWire => {
+                    carries && item.contents[block] == world.source[block]
+                }
+                Stage::Landed => carries && world.cache[block] == world.source[block],
+                Stage::Stable => false,
+            }
+        })
+}
+
+/// Whether what was read is compared, not sent.
+fn hashes(world: &World, item: &Item) -> bool {
+    let open = world.scheduler.open.get(&item.id);
+    open.is_some_and(|open| matches!(open.kind, Kind::Hash(_) | Kind::Explore(Some(_))))
+}
