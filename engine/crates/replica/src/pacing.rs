@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// A bucket never holds more than this much time's worth of tokens.
@@ -47,29 +47,6 @@ impl TokenBucket {
 pub struct Pacer {
     bucket: Mutex<Option<(u64, TokenBucket)>>,
     changed: Notify,
-    waiting: watch::Sender<usize>,
-}
-
-/// Somebody who waits for tokens, until dropped.
-struct Waiting<'a>(&'a watch::Sender<usize>);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a watch::Sender<usize>) -> Self {
-        count.send_if_modified(|count| {
-            *count += 1;
-            *count == 1
-        });
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.send_if_modified(|count| {
-            *count -= 1;
-            *count == 0
-        });
-    }
 }
 
 impl Pacer {
@@ -89,14 +66,8 @@ impl Pacer {
             .map(|(rate, _)| *rate)
     }
 
-    /// How many wait for tokens now; changes are told when the first begins and the last ends.
-    pub fn waiting(&self) -> watch::Receiver<usize> {
-        self.waiting.subscribe()
-    }
-
     /// Waits until `bytes` may be sent.
     pub async fn pay(&self, bytes: u64) {
-        let mut waiting = None;
         loop {
             let changed = self.changed.notified();
             let wait = match &mut *self.bucket.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -104,7 +75,6 @@ impl Pacer {
                 Some((_, bucket)) => bucket.take(bytes, Instant::now()),
             };
             let Some(wait) = wait else { return };
-            waiting.get_or_insert_with(|| Waiting::new(&self.waiting));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = changed => {}
@@ -161,22 +131,5 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
-    }
-    #[tokio::test(start_paused = true)]
-    async fn who_waits_is_known_even_if_the_wait_is_given_up() {
-        let pacer = Pacer::default();
-        let waiting = pacer.waiting();
-        pacer.set(Some(10));
-        pacer.pay(1_000_000).await;
-        assert_eq!(*waiting.borrow(), 0);
-        let second = Duration::from_secs(1);
-        let payment = tokio::time::timeout(second, pacer.pay(1));
-        let look = async {
-            tokio::time::sleep(second / 2).await;
-            *waiting.borrow()
-        };
-        let (paid, seen) = tokio::join!(payment, look);
-        assert!(paid.is_err());
-        assert_eq!((seen, *waiting.borrow()), (1, 0));
     }
 }

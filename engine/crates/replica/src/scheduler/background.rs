@@ -22,15 +22,7 @@ impl Scheduler {
 
     /// The next piece of background work that moves data. None while foreground work waits.
     pub fn take_background(&mut self) -> Option<Work> {
-        match self.foreground.is_empty() {
-            true => self.take_background_beside_foreground(),
-            false => None,
-        }
-    }
-
-    /// The same, for when foreground work could not be sent even if it were taken.
-    pub fn take_background_beside_foreground(&mut self) -> Option<Work> {
-        let allowed = self.background_on && !self.comparing;
+        let allowed = self.background_on && !self.comparing && self.foreground.is_empty();
         if !allowed || self.open.len() >= MAX_OPEN_WORK {
             return None;
         }

@@ -15,10 +15,8 @@ use tokio_util::sync::CancellationToken;
 /// Takes background work as long as the attachment lasts.
 pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationToken) {
     let mut changed = vdisk.watch();
-    let mut foreground = outbox.lanes.shared.pacing.foreground.waiting();
     loop {
         changed.borrow_and_update();
-        foreground.borrow_and_update();
         // Memory first: a chunk stays pending, and so free to be written, until its turn comes.
         let Ok(memory) = outbox
             .lanes
@@ -31,20 +29,15 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
         };
         let work = {
             let mut state = lock(&vdisk.state);
-            // A limit of foreground alone must not idle the link.
-            match (&state.trouble, *foreground.borrow() > 0) {
-                (Some(_), _) => None,
-                (None, true) => state.scheduler.take_background_beside_foreground(),
-                (None, false) => state.scheduler.take_background(),
+            if state.trouble.is_some() {
+                None
+            } else {
+                state.scheduler.take_background()
             }
         };
         let Some(work) = work else {
             drop(memory);
-            let woken = tokio::select! {
-                woken = changed.changed() => woken,
-                woken = foreground.changed() => woken,
-            };
-            if woken.is_err() {
+            if changed.changed().await.is_err() {
                 return;
             }
             continue;

@@ -94,8 +94,7 @@ impl World {
         let chunks = &self.scheduler.chunks;
         if self.scheduler.foreground_waits() {
             actions.push(Action::TakeForeground);
-        }
-        if chunks.count(Phase::Pending) > 0 {
+        } else if chunks.count(Phase::Pending) > 0 {
             actions.push(Action::TakeBackground);
         }
         if chunks.count(Phase::Unchecked) + chunks.wanted() > 0 && !self.scheduler.hash_idle {
@@ -200,7 +199,7 @@ impl World {
             Action::Extent => self.read_extent(limits),
             Action::Release => self.sealed = None,
             Action::TakeBackground => {
-                let work = self.scheduler.take_background_beside_foreground();
+                let work = self.scheduler.take_background();
                 self.take(work, limits);
             }
             Action::TakeHash => {
