@@ -4,13 +4,16 @@ import argparse
 import contextlib
 import datetime
 import functools
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench import bulk, downtime, epoch, guest, loopback, machine, memory, ratios, report, second, wan
+from bench.measure import TooSlowError
 from bench.places import scratch
+from drover.errors import DroverError
 from drover.lab import Lab
 
 _FOLDER = Path(__file__).parents[1] / ".lab"
@@ -31,9 +34,17 @@ def main() -> None:
     known = _SIZED if options.quick else _PARTS
     if unknown := set(asked) - set(known):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    failed = []
     for part in _PARTS:
-        if part in asked:
+        if part not in asked:
+            continue
+        try:
             _measure(part, quick=options.quick)
+        except (DroverError, RuntimeError, OSError, TooSlowError) as error:
+            print(f"{part} gave no result: {error}", file=sys.stderr, flush=True)
+            failed.append(part)
+    if failed:
+        sys.exit(f"no result: {', '.join(failed)}")
 
 
 def _measure(part: str, *, quick: bool) -> None:

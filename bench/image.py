@@ -1,4 +1,7 @@
-"""The images that copies move: a mix like real VDISKs, or bytes that nothing can make fewer; the same for each seed."""
+"""The images that copies move: a mix like real VDISKs, or bytes that nothing can make fewer; the same for each seed.
+
+Each is on the disk when it is made, or the first copy would wait for that.
+"""
 
 import random
 from collections.abc import Iterator
@@ -7,6 +10,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from bench.measure import sync
 
 PIECE = 1 << 20
 _TEXTS = 64
@@ -29,6 +34,7 @@ def make(path: Path, size: int, *, seed: int = 1) -> None:
             else:
                 text, cut = dice.choice(texts), dice.randrange(PIECE)
                 file.write(text[cut:] + text[:cut])
+    sync(path)
 
 
 def make_incompressible(path: Path, size: int, *, seed: int = 1) -> None:
@@ -37,6 +43,7 @@ def make_incompressible(path: Path, size: int, *, seed: int = 1) -> None:
     with path.open("wb") as file:
         for _ in range(0, size, PIECE):
             file.write(next(noise))
+    sync(path)
 
 
 def make_spread(path: Path, size: int, data: int, *, seed: int = 1) -> None:
@@ -47,6 +54,7 @@ def make_spread(path: Path, size: int, data: int, *, seed: int = 1) -> None:
         for number in range(count):
             file.seek(number * (size // count) // PIECE * PIECE)
             file.write(next(noise))
+    sync(path)
 
 
 def alter(path: Path, share: float, *, seed: int = 1) -> int:

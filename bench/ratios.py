@@ -18,6 +18,7 @@ _LAYOUT = (
     "an NBD server there. Only nbdkit (TLS), rsync and dd read the source file itself, which a running VM does not "
     "allow. ssh uses aes128-gcm. Drover encrypts (TLS 1.3), hashes, compresses and journals."
 )
+_AS_ABOVE = "Layout and rounds are those of (d)."
 
 
 def describe_loopback(found: dict[str, Copies]) -> str:
@@ -61,8 +62,8 @@ def describe_wan(line: Line) -> str:
     return "\n".join([
         paragraph(
             f"{line.copies.size >> 20} MiB of the mix over an emulated line of {_mbit(line.rate)}, round trip "
-            f"{wan.MIX_ROUND_TRIP * 1e3:g} ms; a copier that took longer than {wan.PATIENCE:g} s was ended. {_LAYOUT} "
-            f"All sockets have this machine's default congestion control, {line.congestion}. "
+            f"{wan.MIX_ROUND_TRIP * 1e3:g} ms; a copier that took longer than {wan.PATIENCE:g} s was ended. "
+            f"{_AS_ABOVE} All sockets have this machine's default congestion control, {line.congestion}. "
             "The share of the line counts IP packets towards the destination over the whole time of the copy, the "
             "last sync included."
         ),
@@ -93,11 +94,12 @@ def describe_lossy(line: Line) -> str:
     return "\n".join([
         paragraph(
             f"{size >> 20} MiB, incompressible, over an emulated line of {_mbit(line.rate)}, round trip "
-            f"{wan.LOSSY_ROUND_TRIP * 1e3:g} ms, {wan.LOSS:.1%} of packets lost; set to "
-            f"{_mbit(wan.LOSSY_RATES[0])} without delay and loss the emulator carried {_mbit(line.carried)} now. What the line gives is the best of plain TCP streams in parallel (BBR, the same bytes, written "
-            f"nowhere); by number of streams: {', '.join(reached)}. Drover and its peers have the machine's default "
-            f"congestion control unless they ask for another, {line.congestion}; the single stream has CUBIC, Linux's "
-            f"default, and was ended after {wan.CUBIC_PATIENCE:g} s, the peers after {wan.PATIENCE:g} s. {_LAYOUT}"
+            f"{wan.LOSSY_ROUND_TRIP * 1e3:g} ms, {wan.LOSS:.1%} of packets lost; set to {_mbit(wan.LOSSY_RATES[0])} "
+            f"without delay and loss the emulator carried {_mbit(line.carried)}. What the line gives is the best of "
+            "plain TCP streams in parallel (BBR, the same bytes, written nowhere); by number of streams: "
+            f"{', '.join(reached)}. Drover and its peers have the machine's default congestion control, "
+            f"{line.congestion}, unless they ask for another; the single stream has CUBIC, Linux's default, and was "
+            f"ended after {wan.CUBIC_PATIENCE:g} s, the peers after {wan.PATIENCE:g} s. {_AS_ABOVE}"
         ),
         "",
         verdicts(goals),

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench import copiers, image
 from bench.copiers import Task
 from bench.loopback import Copies
+from bench.measure import sync
 from bench.places import line
 from bench.rounds import Copier, take_turns
 
@@ -42,6 +43,7 @@ def measure(folder: Path, *, quick: bool) -> Second:
 
     def hold(task: Task) -> None:
         shutil.copyfile(held, task.target)
+        sync(task.target)
 
     taking_part = [
         Copier(SECOND, partial(copiers.drover, mode="compare"), 2, prepare=hold),

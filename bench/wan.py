@@ -112,10 +112,10 @@ def _payload(task: Task, streams: int, congestion: str) -> float:
     with _receiver(task.route.destination, None) as (pid, port):
         command = _sender(task, port, streams, congestion)
         taken = task.sample(lambda: run(*command, patience=task.patience), pid)
-    if not taken.finished:
-        raise RuntimeError(f"{streams} streams did not carry {task.size} bytes within {task.patience:g} s")
-    print(f"  {streams} streams, {congestion}: {task.size / taken.seconds * 8 / 1e6:.0f} Mbit/s", flush=True)
-    return task.size / taken.seconds
+    # Of those that are too slow, what was on the line: a little more than what came through.
+    speed = (task.size if taken.finished else taken.sent) / taken.seconds
+    print(f"  {streams} streams, {congestion}: {speed * 8 / 1e6:.0f} Mbit/s", flush=True)
+    return speed
 
 
 def _sender(task: Task, port: int, streams: int, congestion: str) -> list[str]:
