@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import datetime
 import functools
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ def main() -> None:
     known = _SIZED if options.quick else _PARTS
     if unknown := set(asked) - set(known):
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    # So that servers and namespaces go when the run is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     failed = []
     for part in _PARTS:
         if part not in asked:
