@@ -32,6 +32,8 @@ CUBIC_PATIENCE = 20.0
 CARRIED = 0.85
 """Share of a rate that the emulator must carry before it is used."""
 STREAMS = (1, 4, 16)
+"""How many at once show what a line gives."""
+STREAM_RUNS = 2
 
 COMPRESSING = "rsync -z over ssh"
 CUBIC = "one TCP stream, CUBIC"
@@ -82,7 +84,7 @@ def measure_lossy(folder: Path, *, quick: bool) -> Line:
         carried = _payload(task, STREAMS[1], "bbr")
         rate = LOSSY_RATES[0] if carried >= CARRIED * LOSSY_RATES[0] else LOSSY_RATES[1]
         link.set(rate=rate, delay=LOSSY_ROUND_TRIP / 2, loss=LOSS)
-        gives = {count: _payload(task, count, "bbr") for count in STREAMS}
+        gives = {count: max(_payload(task, count, "bbr") for _ in range(STREAM_RUNS)) for count in STREAMS}
         taking_part = [
             Copier(OURS, copiers.drover, 3),
             Copier(CUBIC, _cubic),
