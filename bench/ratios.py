@@ -96,7 +96,7 @@ def describe_lossy(line: Line) -> str:
             f"{size >> 20} MiB, incompressible, over an emulated line of {_mbit(line.rate)}, round trip "
             f"{wan.LOSSY_ROUND_TRIP * 1e3:g} ms, {wan.LOSS:.1%} of packets lost; set to {_mbit(wan.LOSSY_RATES[0])} "
             f"without delay and loss the emulator carried {_mbit(line.carried)}. What the line gives is the best of "
-            "plain TCP streams in parallel (BBR, the same bytes, written nowhere, the better of two runs); by number of "
+            "plain TCP streams in parallel (BBR, the same bytes, stored nowhere, the better of two runs); by number of "
             f"streams: {', '.join(reached)}. Drover and its peers have the machine's default congestion control, "
             f"{line.congestion}, unless they ask for another; the single stream has CUBIC, Linux's default, and was "
             f"ended after {wan.CUBIC_PATIENCE:g} s, the peers after {wan.PATIENCE:g} s. {_AS_ABOVE}"

@@ -31,7 +31,7 @@ CUBIC_PATIENCE = 20.0
 """Seconds in which a single stream shows what it can do."""
 CARRIED = 0.85
 """Share of a rate that the emulator must carry before it is used."""
-STREAMS = (1, 4, 16)
+STREAMS = (1, 4, 8, 16)
 """How many at once show what a line gives."""
 STREAM_RUNS = 2
 
