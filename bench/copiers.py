@@ -81,9 +81,15 @@ def mirror(task: Task) -> Sample:
         def jobs() -> dict[str, str]:
             return {job["id"]: job["status"] for job in here.qmp("query-jobs")}
 
+        def is_ready() -> bool:
+            # A mirror that failed is not there any more.
+            if "m" not in jobs():
+                raise RuntimeError("the mirror ended by itself")
+            return jobs().get("m") == "ready"
+
         def work() -> None:
             here.qmp("blockdev-mirror", **{"job-id": "m", "device": "node", "target": "target", "sync": "full"})
-            wait("the mirror", lambda: jobs().get("m") == "ready", task.patience)
+            wait("the mirror", is_ready, task.patience)
             here.qmp("job-complete", id="m")
             wait("the mirror's end", lambda: jobs().get("m", "concluded") == "concluded", task.patience)
             sync(task.target)
