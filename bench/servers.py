@@ -1,6 +1,7 @@
 """Servers that copies need, at one place each: QEMU's storage daemon, nbdkit, sshd, and Drover's engines."""
 
 import contextlib
+import functools
 import json
 import shutil
 import socket
@@ -15,6 +16,7 @@ from bench.places import Place, Route
 from drover.engine.certificates import DESTINATION, SOURCE, issue
 from drover.engine.client import EngineClient
 from drover.engine.launcher import engine_binary
+from drover.errors import EngineError
 
 EXPORT = "x"
 _START_SECONDS = 10.0
@@ -139,9 +141,10 @@ def engines(route: Route, folder: Path, *, connections: int = 4) -> Iterator[Eng
             states.append(home / "state")
             command = [str(engine_binary()), "serve", "--api", str(home / "engine.sock"), "--state", str(states[-1])]
             pids.append(stack.enter_context(process(place.enter(*command), log=home / "log")))
-            wait("the engine's socket", (home / "engine.sock").exists, _START_SECONDS)
-            clients.append(EngineClient(role, home / "engine.sock"))
-            stack.callback(clients[-1].close)
+            client = EngineClient(role, home / "engine.sock")
+            stack.callback(client.close)
+            wait("the engine", functools.partial(_answers, client), _START_SECONDS)
+            clients.append(client)
         near, far = clients
         credentials = issue("bench")
         port = far.listen(f"{route.destination.address}:0", credentials[1], token=1).rpartition(":")[2]
@@ -150,6 +153,14 @@ def engines(route: Route, folder: Path, *, connections: int = 4) -> Iterator[Eng
             connections=connections, compression="auto",
         )  # fmt: skip
         yield Engines(near, far, (pids[0], pids[1]), (states[0], states[1]))
+
+
+def _answers(client: EngineClient) -> bool:
+    try:
+        client.info()
+    except EngineError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -171,9 +182,9 @@ def process(command: list[str], log: Path | None = None) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _qmp(path: Path) -> Iterator[Callable[..., Any]]:
-    wait("QMP", path.exists, _START_SECONDS)
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(str(path))
+        # The socket's file is there before anybody listens.
+        wait("QMP", lambda: connection.connect_ex(str(path)) == 0, _START_SECONDS)
         lines = connection.makefile("rw")
         lines.readline()
 
