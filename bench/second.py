@@ -1,6 +1,5 @@
 """Second copy: the destination holds all but 5 % already, and no journal that says so."""
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import Path
 from bench import copiers, image
 from bench.copiers import Task
 from bench.loopback import Copies
-from bench.measure import sync
+from bench.measure import run, sync
 from bench.places import line
 from bench.rounds import Copier, take_turns
 
@@ -42,8 +41,7 @@ def measure(folder: Path, *, quick: bool) -> Second:
     found = Second({}, {})
 
     def hold(task: Task) -> None:
-        shutil.copyfile(held, task.target)
-        sync(task.target)
+        _copy(held, task.target)
 
     taking_part = [
         Copier(SECOND, partial(copiers.drover, mode="compare"), 2, prepare=hold),
@@ -54,8 +52,14 @@ def measure(folder: Path, *, quick: bool) -> Second:
         for content, make in makers.items():
             print(f"  {content}, {size >> 20} MiB", flush=True)
             make(source, size)
-            shutil.copyfile(source, held)
+            _copy(source, held)
             found.altered[content] = image.alter(held, ALTERED)
             task = Task(source, folder / "target.img", route, PATIENCE)
             found.copies[content] = Copies(size, take_turns(taking_part, task))
     return found
+
+
+def _copy(one: Path, other: Path) -> None:
+    """With its holes, as an earlier copy left it, and on the disk."""
+    run("cp", "--sparse=always", one, other)
+    sync(other)
