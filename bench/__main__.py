@@ -1,14 +1,20 @@
-"""`python -m bench [bulk] [guest] [downtime]`: measures, all parts if none is named, and rewrites bench/RESULTS.md."""
+"""`python -m bench [PART…]`: measures, all parts if none is named, and rewrites bench/RESULTS.md."""
 
 import argparse
 import contextlib
 import datetime
-import shutil
+import functools
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from bench import bulk, downtime, guest, machine, report
+from bench import bulk, downtime, epoch, guest, loopback, machine, memory, ratios, report, second, wan
+from bench.measure import TooSlowError
+from bench.places import scratch
+from drover.errors import DroverError
 from drover.lab import Lab
 
 _FOLDER = Path(__file__).parents[1] / ".lab"
@@ -19,28 +25,57 @@ def main() -> None:
         prog="python -m bench", description="Measure Drover against its peers. Needs root."
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(_PARTS)}; all if none is named")
-    asked = parser.parse_args().parts
-    if unknown := set(asked) - set(_PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
-    for part, measure in _PARTS.items():
-        if asked and part not in asked:
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"small sizes, to see that all works; prints and writes nothing. Only {', '.join(_SIZED)}",
+    )
+    options = parser.parse_args()
+    asked = options.parts or list(_SIZED if options.quick else _PARTS)
+    known = _SIZED if options.quick else _PARTS
+    if unknown := set(asked) - set(known):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    # So that servers and namespaces go when the run is ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    failed = []
+    for part in _PARTS:
+        if part not in asked:
             continue
-        load, now = machine.load(), datetime.datetime.now(datetime.UTC)
-        print(f"{report.TITLES[part]}, load average {load:.1f}", flush=True)
-        text = report.section(part, measure(), measured=f"{now:%Y-%m-%d %H:%M} UTC", load=load)
-        # After each part: a later one that fails takes nothing with it.
-        report.write({part: text})
-        print(f"{report.PATH} is written", flush=True)
+        try:
+            _measure(part, quick=options.quick)
+        except (DroverError, RuntimeError, OSError, TooSlowError) as error:
+            print(f"{part} gave no result: {error}", file=sys.stderr, flush=True)
+            failed.append(part)
+    if failed:
+        sys.exit(f"no result: {', '.join(failed)}")
+
+
+def _measure(part: str, *, quick: bool) -> None:
+    load, now = machine.load(), datetime.datetime.now(datetime.UTC)
+    print(f"{report.TITLES[part]}, load average {load:.1f}", flush=True)
+    found = _SIZED[part](quick) if quick else _PARTS[part]()
+    text = report.section(part, found, measured=f"{now:%Y-%m-%d %H:%M} UTC", load=load)
+    if quick:
+        print(text)
+        return
+    # After each part: a later one that fails takes nothing with it.
+    report.write({part: text})
+    print(f"{report.PATH} is written", flush=True)
+
+
+def _sized(part: str, measure: Callable[..., Any], describe: Callable[[Any], str]) -> Callable[[bool], str]:
+    """A part that comes in two sizes, in a folder of its own."""
+
+    def text(quick: bool) -> str:
+        with scratch(_FOLDER / f"bench-{part}") as folder:
+            return describe(measure(folder, quick=quick))
+
+    return text
 
 
 def _bulk() -> str:
-    folder = _FOLDER / "bench-bulk"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
+    with scratch(_FOLDER / "bench-bulk") as folder:
         return report.describe_bulk(bulk.measure(folder))
-    finally:
-        shutil.rmtree(folder)
 
 
 def _guest() -> str:
@@ -66,7 +101,20 @@ def _lab() -> Iterator[tuple[Lab, Path]]:
         lab.reset()
 
 
-_PARTS: dict[str, Callable[[], str]] = {"bulk": _bulk, "guest": _guest, "downtime": _downtime}
+_SIZED: dict[str, Callable[[bool], str]] = {
+    "loopback": _sized("loopback", loopback.measure, ratios.describe_loopback),
+    "wan": _sized("wan", wan.measure_mix, ratios.describe_wan),
+    "lossy": _sized("lossy", wan.measure_lossy, ratios.describe_lossy),
+    "second": _sized("second", second.measure, ratios.describe_second),
+    "epoch": _sized("epoch", epoch.measure, ratios.describe_epoch),
+    "memory": _sized("memory", memory.measure, ratios.describe_memory),
+}
+_PARTS: dict[str, Callable[[], str]] = {
+    "bulk": _bulk,
+    "guest": _guest,
+    "downtime": _downtime,
+    **{part: functools.partial(measure, False) for part, measure in _SIZED.items()},
+}
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,8 @@ _PROGRAMS = {
     "QEMU": ["qemu-system-x86_64", "--version"],
     "libvirt": ["libvirtd", "--version"],
     "nbdcopy": ["nbdcopy", "--version"],
+    "nbdkit": ["nbdkit", "--version"],
+    "rsync": ["rsync", "--version"],
     "Rust": ["rustc", "--version"],
 }
 

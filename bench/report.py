@@ -1,32 +1,39 @@
 """Writes RESULTS.md: the machine, and a section for each part. A part that was not run keeps the section it has."""
 
-import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 
 from bench import bulk, guest, machine
 from bench.downtime import Downtime
+from bench.goals import paragraph, ratio, table
 from bench.guest import Load
-from bench.measure import Sample
+from bench.loopback import OURS
+from bench.measure import Failure
+from bench.rounds import Result, samples_of
 
 PATH = Path(__file__).with_name("RESULTS.md")
 TITLES = {
     "bulk": "(a) Bulk copy",
     "guest": "(b) What the guest pays",
     "downtime": "(c) Downtime",
+    "loopback": "(d) Loopback, against the goals",
+    "wan": "(e) A slow line, against the goals",
+    "lossy": "(f) A long line that loses packets, against the goals",
+    "second": "(g) Second copy, against the goals",
+    "epoch": "(h) Epochs of scattered blocks, against the goals",
+    "memory": "(i) Memory, against the goals",
 }
 _HEAD = """\
 # Results
 
-Written by `make bench`, which is `python -m bench`; `python -m bench bulk`, `guest` or `downtime` measures one part
-again and leaves the other sections as they are. Figures of two machines do not compare; ratios within one table do.
+Written by `make bench`, which is `python -m bench`; `python -m bench PART…` measures parts again and leaves the other
+sections as they are. Figures of two machines do not compare; ratios within one table do.
 """
 
 
 def write(sections: dict[str, str], path: Path = PATH) -> None:
     """Puts the sections, by part, in their places; the machine is the one that this runs on."""
     kept = _read(path)
-    lines = [_HEAD, "## The machine of the latest run\n", _table(("", ""), machine.describe().items()), ""]
+    lines = [_HEAD, "## The machine of the latest run\n", table(("", ""), machine.describe().items()), ""]
     for part, title in TITLES.items():
         text = sections.get(part) or kept.get(title)
         if text:
@@ -40,34 +47,37 @@ def section(part: str, text: str, *, measured: str, load: float) -> str:
     return f"{origin}; load average before it: {load:.1f}.\n\n{text}"
 
 
-def describe_bulk(samples: dict[str, Sample]) -> str:
-    ours = samples["Drover"]
+def describe_bulk(results: dict[str, Result]) -> str:
+    samples = samples_of(results)
+    ours = samples.get(OURS)
     rows = [
         (
             name,
             f"{one.seconds:.2f}",
             f"{bulk.SIZE / one.seconds / (1 << 20):.0f}",
             f"{one.cpu_seconds:.2f}",
-            f"{one.seconds / ours.seconds:.2f}",
-            f"{one.cpu_seconds / ours.cpu_seconds:.2f}",
+            f"{one.seconds / ours.seconds:.2f}" if ours else "",
+            f"{one.cpu_seconds / ours.cpu_seconds:.2f}" if ours else "",
         )
         for name, one in samples.items()
     ]
-    peers = {name: one for name, one in samples.items() if name != "Drover"}
-    faster = [name for name, one in peers.items() if one.seconds > ours.seconds]
-    slower = [name for name, one in peers.items() if one.seconds <= ours.seconds]
-    thriftier = [name for name, one in peers.items() if one.cpu_seconds < ours.cpu_seconds]
+    failed = [f"* **{name} failed: {one.reason}**" for name, one in results.items() if isinstance(one, Failure)]
+    peers = {name: one for name, one in samples.items() if name != OURS and ours}
+    faster = [name for name, one in peers.items() if ours and one.seconds > ours.seconds]
+    slower = [name for name, one in peers.items() if ours and one.seconds <= ours.seconds]
+    thriftier = [name for name, one in peers.items() if ours and one.cpu_seconds < ours.cpu_seconds]
     heads = ("copier", "s", "MiB/s", "processor s", "its time ÷ Drover's", "its processor time ÷ Drover's")
     return "\n".join([
-        _paragraph(
+        paragraph(
             f"{bulk.SIZE >> 30} GiB, a quarter never written, a half text, a quarter random, from a QEMU NBD "
             f"export to a file on the same machine, over loopback; medians of {bulk.RUNS} rounds. Processor time "
             "is of all processes that take part, servers too. Drover encrypts (TLS 1.3), hashes, compresses and "
             "journals; the peers do none of that. Each result was compared with the source."
         ),
         "",
-        _table(heads, rows),
+        table(heads, rows),
         "",
+        *failed,
         *(["Drover is faster than " + _and(faster) + "."] if faster else []),
         *(["**Drover is slower than " + _and(slower) + ".**"] if slower else []),
         *(["**Drover takes more processor time than " + _and(thriftier) + ".**"] if thriftier else []),
@@ -80,10 +90,10 @@ def describe_guest(loads: dict[str, Load]) -> str:
         (
             name,
             f"{one.iops:.0f}",
-            _ratio(one.iops / base.iops),
+            ratio(one.iops / base.iops),
             f"{one.p50 * 1e3:.2f}",
             f"{one.p99 * 1e3:.2f}",
-            _ratio(one.p99 / base.p99),
+            ratio(one.p99 / base.p99),
             f"{one.longest * 1e3:.0f}",
             f"{one.carried * 8 / 1e6:.0f}",
         )
@@ -91,7 +101,7 @@ def describe_guest(loads: dict[str, Load]) -> str:
     ]
     heads = ("", "IOPS", "÷ none", "p50 ms", "p99 ms", "÷ none", "slowest ms", "link Mbit/s")
     return "\n".join([
-        _paragraph(
+        paragraph(
             "Random writes of 4 KiB in the guest, O_DIRECT, one at a time, as fast as it can, over 64 MiB; "
             f"VDISKs of {guest.SIZE >> 30} GiB together; a link of {guest.RATE * 8 / 1e6:g} Mbit/s; {guest.RUNS} "
             f"rounds in rotating order, each case on a VM made anew, for {guest.WINDOW:g} s at most. IOPS and "
@@ -100,13 +110,13 @@ def describe_guest(loads: dict[str, Load]) -> str:
             "it: engines, NBD servers, the link's emulation."
         ),
         "",
-        _paragraph(
+        paragraph(
             "The mirror is `blockdev-mirror` to an NBD server, as in `virsh migrate --copy-storage-all` "
             "(write-blocking: with `--copy-storage-synchronous-writes`); it does not encrypt. Drover is "
             "measured with its defaults, but with a gate that never opens."
         ),
         "",
-        _table(heads, rows),
+        table(heads, rows),
         "",
         *_compare(loads, guest.COPYING, guest.MIRROR),
         *_compare(loads, guest.COPYING, guest.BLOCKING),
@@ -118,8 +128,8 @@ def describe_guest(loads: dict[str, Load]) -> str:
 def _compare(loads: dict[str, Load], ours: str, peer: str) -> list[str]:
     """One line: which of both leaves the guest more writes, and which the shorter p99."""
     one, other = loads[ours], loads[peer]
-    iops = f"{_ratio(one.iops / other.iops)} times the IOPS"
-    p99 = f"{_ratio(one.p99 / other.p99)} times the p99"
+    iops = f"{ratio(one.iops / other.iops)} times the IOPS"
+    p99 = f"{ratio(one.p99 / other.p99)} times the p99"
     worse = one.iops < other.iops or one.p99 > other.p99
     mark = "**" if worse else ""
     return [f"* {mark}{ours}: {iops} and {p99} of {peer}{': worse in this' if worse else ''}.{mark}"]
@@ -140,28 +150,14 @@ def describe_downtime(downtimes: dict[str, Downtime]) -> str:
     ]
     heads = ("cutover", "total s", "stopping", "last epoch, verification", "memory, start", "epoch KiB", "memory MiB")
     return "\n".join([
-        _paragraph(
+        paragraph(
             "One migration each of a VM that writes 100 records a second, over a link without a limit, as its "
             "certificate states it: from the moment at which Drover begins to stop the VM to the one at which "
             "it runs at the destination. No peer was measured."
         ),
         "",
-        _table(heads, rows),
+        table(heads, rows),
     ])  # fmt: skip
-
-
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
-
-
-def _paragraph(text: str) -> str:
-    return textwrap.fill(text, 120, break_on_hyphens=False)
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    heads = list(heads)
-    ruler = ["---", *("---:" for _ in heads[1:])] if any(heads) else ["---" for _ in heads]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ruler, *rows))
 
 
 def _and(names: list[str]) -> str:
