@@ -81,11 +81,11 @@ impl Compressor {
         compress(level, raw)
     }
 
-    /// Tells that so many raw bytes were put on the wire.
-    pub fn sent(&self, raw_bytes: u64) {
+    /// Tells how many bytes were accepted for the wire, before and after compression.
+    pub fn sent(&self, raw_bytes: u64, wire_bytes: u64) {
         if self.choice == Choice::Auto {
             let mut climber = self.climber.lock().unwrap_or_else(PoisonError::into_inner);
-            climber.sent(raw_bytes, Instant::now());
+            climber.sent(raw_bytes, wire_bytes, Instant::now());
         }
     }
 }

@@ -93,7 +93,7 @@ impl Outbox {
                 state.sent.foreground_bytes += u64::from(raw_length);
             }
         }
-        self.lanes.compressor.sent(u64::from(raw_length));
+        self.lanes.compressor.sent(u64::from(raw_length), wire);
         let (handle, foreground) = (self.handle, lane == Lane::Foreground);
         let data = Data {
             handle,
