@@ -8,9 +8,13 @@ use crate::endpoint::zero_chunks;
 use crate::scheduler::Work;
 use crate::trouble::Trouble;
 use drover_link::Message;
+use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+
+/// What follows from one exploration and goes on at once; a comparison holds one chunk in memory.
+const FOLLOWS_AT_ONCE: usize = 16;
 
 /// Takes background work as long as the attachment lasts.
 pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationToken) {
@@ -88,35 +92,34 @@ pub(super) async fn explore(
     let zero = zero_chunks(geometry, first, count, &spans);
     let follows = lock(&vdisk.state).scheduler.explored(id, &zero);
     vdisk.wake();
-    for work in follows {
-        match work {
-            Work::Zero { id, first, count } => {
-                let (offset, length) = (geometry.offset(first), geometry.bytes(first, count));
-                let Ok(memory) = outbox
-                    .lanes
-                    .background
-                    .clone()
-                    .acquire_many_owned(4096)
-                    .await
-                else {
-                    return Ok(());
-                };
+    // Together, since each comparison waits for a round trip, and holes may cut a range into many.
+    stream::iter(follows)
+        .for_each_concurrent(FOLLOWS_AT_ONCE, |work| follow(vdisk, outbox, work))
+        .await;
+    Ok(())
+}
+
+/// Does what came out of an exploration.
+async fn follow(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work) {
+    match work {
+        Work::Zero { id, first, count } => {
+            let geometry = vdisk.geometry();
+            let (offset, length) = (geometry.offset(first), geometry.bytes(first, count));
+            let budget = outbox.lanes.background.clone();
+            if let Ok(memory) = budget.acquire_many_owned(4096).await {
                 outbox
                     .send_zeros(vdisk, id, offset, length, Lane::Background, memory)
                     .await;
             }
-            Work::Hash {
-                id,
-                first,
-                count,
-                zero,
-            } => {
-                super::hashing::compare(vdisk, outbox, id, first, count, zero).await;
-            }
-            other => unreachable!("{other:?} does not follow from an exploration"),
         }
+        Work::Hash {
+            id,
+            first,
+            count,
+            zero,
+        } => super::hashing::compare(vdisk, outbox, id, first, count, zero).await,
+        other => unreachable!("{other:?} does not follow from an exploration"),
     }
-    Ok(())
 }
 
 async fn send_chunk(
