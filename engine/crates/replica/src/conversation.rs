@@ -46,6 +46,11 @@ pub fn queues() -> (Outgoing, Outlet) {
 }
 
 impl Outgoing {
+    /// Messages that wait for a connection.
+    pub fn waiting(&self) -> usize {
+        self.urgent.len() + self.bulk.len()
+    }
+
     /// Queues before all background data. Into a session that has ended it goes nowhere, which is
     /// right: whoever waits for an answer is told by the session's end.
     pub fn send(&self, message: Message) {

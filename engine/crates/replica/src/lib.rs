@@ -10,6 +10,7 @@ pub mod chunk;
 pub mod compression;
 mod conversation;
 pub mod destination;
+pub mod disk_time;
 pub mod endpoint;
 pub mod hash_table;
 pub mod journal;

@@ -1,6 +1,7 @@
 //! Regular files: zeros are holes, the page cache is the buffer.
 
 use super::Access;
+use super::presence;
 use super::span::{Span, push};
 use crate::trouble::{Trouble, TroubleCode};
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -20,7 +21,8 @@ const ZERO_WRITE: usize = 1 << 20;
 #[derive(Debug)]
 pub struct FileEndpoint {
     pub(super) disk: Disk,
-    inode: u64,
+    size: u64,
+    medium: u64,
     new: bool,
 }
 
@@ -53,21 +55,27 @@ impl FileEndpoint {
                 .map_err(|error| gone(&path, &error))?;
             if make {
                 file.set_len(size).map_err(|error| gone(&path, &error))?;
+                presence::keep_new(&file, &path).map_err(|error| gone(&path, &error))?;
             }
             let metadata = file.metadata().map_err(|error| gone(&path, &error))?;
             check_size(&path, metadata.len(), size)?;
             let disk = Disk::new(file, path);
             Ok(FileEndpoint {
                 disk,
-                inode: metadata.ino(),
+                size,
+                medium: presence::medium_of(&metadata),
                 new: make,
             })
         })
         .await
     }
 
-    pub(super) fn inode(&self) -> u64 {
-        self.inode
+    pub(super) fn medium(&self) -> u64 {
+        self.medium
+    }
+
+    pub(super) async fn check(&self) -> Result<(), Trouble> {
+        self.disk.check(self.size).await
     }
 
     pub(super) fn is_new(&self) -> bool {
@@ -112,13 +120,7 @@ impl Disk {
             let mut buffer = vec![0; length as usize];
             disk.file
                 .read_exact_at(&mut buffer, offset)
-                .map_err(|error| {
-                    let text = format!(
-                        "reading {length} bytes of {} failed: {error}",
-                        disk.path.display()
-                    );
-                    Trouble::at(TroubleCode::ReadError, offset, text)
-                })?;
+                .map_err(|error| disk.read_trouble(offset, length, &error))?;
             Ok(Bytes::from(buffer))
         })
         .await
@@ -174,6 +176,31 @@ impl Disk {
             })
         })
         .await
+    }
+
+    /// As [`presence::check`].
+    pub(super) async fn check(&self, size: u64) -> Result<(), Trouble> {
+        let disk = self.clone();
+        blocking(move || presence::check(&disk.file, &disk.path, size)).await
+    }
+
+    fn read_trouble(&self, offset: u64, length: u32, error: &io::Error) -> Trouble {
+        let gone =
+            [Errno::NXIO, Errno::NODEV, Errno::STALE].map(|errno| Some(errno.raw_os_error()));
+        let code = match error.kind() {
+            io::ErrorKind::UnexpectedEof => TroubleCode::SizeMismatch,
+            _ if gone.contains(&error.raw_os_error()) => TroubleCode::EndpointGone,
+            _ => TroubleCode::ReadError,
+        };
+        let path = self.path.display();
+        let text = match code {
+            TroubleCode::SizeMismatch => format!(
+                "{path} ends before {}: it was cut while it was open",
+                offset + u64::from(length)
+            ),
+            _ => format!("reading {length} bytes of {path} failed: {error}"),
+        };
+        Trouble::at(code, offset, text)
     }
 
     fn write_trouble(&self, offset: u64, error: &io::Error) -> Trouble {
