@@ -45,6 +45,14 @@ pub fn queues() -> (Outgoing, Outlet) {
     )
 }
 
+#[cfg(test)]
+impl Outlet {
+    /// The next urgent message, where no connection takes them.
+    pub async fn next_urgent(&self) -> Option<Message> {
+        self.urgent.recv().await.ok().map(|parcel| parcel.message)
+    }
+}
+
 impl Outgoing {
     /// Messages that wait for a connection.
     pub fn waiting(&self) -> usize {

@@ -15,6 +15,8 @@
 //! The file is rewritten from memory (new file, sync, rename) when it has grown too long, and after
 //! a failed append, whose bytes are in doubt.
 
+#[cfg(test)]
+mod crashes;
 mod format;
 mod records;
 #[cfg(test)]
@@ -198,7 +200,8 @@ impl Journal {
         self.claims.stable_chunks()
     }
 
-    /// Hashes of the stable chunks that were received whole and not touched since.
+    /// Hashes of the stable chunks that were received whole and not touched since. After a crash the
+    /// bytes may be newer than the hash, where a write was under way: a reason to compare, no proof.
     pub fn hashes(&self) -> &HashTable {
         self.claims.hashes()
     }

@@ -15,6 +15,8 @@ pub mod endpoint;
 pub mod hash_table;
 pub mod journal;
 pub mod pacing;
+#[cfg(test)]
+mod powercut;
 pub mod scheduler;
 pub mod source;
 pub mod trouble;
