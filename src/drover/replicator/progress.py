@@ -75,9 +75,20 @@ class Reporter:
                 link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
                 write_limit=write_limit,
                 verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
+                limited_by=self._limit(status),
+                unreadable=sum(vdisk.unreadable.bytes for vdisk in status.vdisks.values()),
                 holding=holding,
             )
         )
+
+    def _limit(self, status: EngineStatus) -> str | None:
+        """What limits most VDISKs. Only the destination knows whether a link waits for its disk."""
+        limits = [vdisk.limited_by for vdisk in status.vdisks.values() if vdisk.limited_by]
+        most = max(limits, key=limits.count, default=None)
+        if most == "link":
+            there = self._run.destination.engine.status().vdisks.values()
+            return next((vdisk.limited_by for vdisk in there if vdisk.limited_by), most)
+        return most
 
     def _measure(self, status: EngineStatus) -> None:
         self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))

@@ -130,7 +130,9 @@ async fn listen(outlet: Outlet, disk: Arc<Disk>, acknowledged: Acknowledged) {
             Message::Ack { ids, .. } => {
                 let mut acknowledged = lock(&acknowledged);
                 let now = disk.steps();
-                acknowledged.extend(ids.into_iter().map(|id| (id, now)));
+                for id in ids {
+                    acknowledged.entry(id).or_insert(now);
+                }
             }
             other => panic!("the destination says {other:?}"),
         }

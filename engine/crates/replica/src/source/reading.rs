@@ -54,11 +54,15 @@ impl Vdisk {
             Ok(bytes) => return Ok(whole(bytes)),
             Err(trouble) => trouble,
         };
-        for pause in PAUSES {
+        let known = lock(&self.state)
+            .unreadable
+            .touches(range_of(offset, length));
+        let pauses = if known { &[] } else { &PAUSES[..] };
+        for pause in pauses {
             if first.code != TroubleCode::ReadError {
                 return Err(first);
             }
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(*pause).await;
             first = match self.read_once(&endpoint, offset, length).await {
                 Ok(bytes) => return Ok(whole(bytes)),
                 Err(trouble) => trouble,
@@ -173,9 +177,13 @@ impl Vdisk {
     /// What could not be read of `offset..offset + length` and is sent as zeros; places that can be read again are
     /// taken from the list.
     pub(super) fn note_unreadable(&self, offset: u64, length: u32, found: &[Range<u64>]) {
-        let range = offset..offset + u64::from(length);
+        let range = range_of(offset, length);
         lock(&self.state).unreadable.replace(range, found);
     }
+}
+
+fn range_of(offset: u64, length: u32) -> Range<u64> {
+    offset..offset + u64::from(length)
 }
 
 fn whole(bytes: Bytes) -> Readout {

@@ -47,6 +47,12 @@ impl Unreadable {
         found.iter().for_each(|extent| self.insert(extent.clone()));
     }
 
+    /// Whether any of `range` is listed.
+    pub(super) fn touches(&self, range: Range<u64>) -> bool {
+        let before = self.extents.range(..range.end).next_back();
+        before.is_some_and(|(_, end)| *end > range.start)
+    }
+
     fn remove(&mut self, range: Range<u64>) {
         let touching: Vec<_> = self
             .extents
@@ -129,6 +135,9 @@ mod tests {
                 prop_assert_eq!(status.places, runs.len());
                 prop_assert_eq!(status.bytes, model.iter().filter(|bad| **bad).count() as u64);
                 prop_assert_eq!(status.first, runs);
+                for byte in 0..80 {
+                    prop_assert_eq!(unreadable.touches(byte..byte + 1), model[byte as usize]);
+                }
             }
         }
     }
