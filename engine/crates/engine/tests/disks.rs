@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SIZE: u64 = 64 << 20;
+const SIZE: u64 = 32 << 20;
 
 /// A file system in memory with a limit; needs root.
 struct SmallDisk(PathBuf);
@@ -102,7 +102,7 @@ fn finish(lab: &Lab, from: &Path, to: &Path) {
 #[test]
 fn a_full_file_system_holds_and_more_room_cures_it() {
     let lab = Lab::new();
-    let disk = SmallDisk::mount(lab.path("small"), 24 << 20);
+    let disk = SmallDisk::mount(lab.path("small"), 12 << 20);
     let (from, to) = (lab.path("from.img"), lab.path("small/to.img"));
     std::fs::write(&from, Dice::new(41).bytes(SIZE as usize)).unwrap();
     lab.pair(SIZE, file(&from), file(&to));
@@ -237,7 +237,7 @@ fn a_replaced_source_is_held_before_it_is_called_verified() {
 fn a_disk_that_stands_still_is_waited_for_and_named() {
     let lab = Lab::new();
     let (from, to) = (lab.path("from.img"), lab.path("to.img"));
-    let size = 3 * SIZE;
+    let size = 5 * SIZE;
     std::fs::write(&from, Dice::new(51).bytes(size as usize)).unwrap();
     File::create(&to).unwrap().set_len(size).unwrap();
     let server = NbdServer::nbdkit(&["file", text(&to)], &lab.path("nbd.sock"));

@@ -212,7 +212,7 @@ fn random_lives_with_rewritings() {
 /// Some by default; `DROVER_POWER_CUTS` sets how many, for long runs.
 fn seeds() -> std::ops::Range<u64> {
     let wanted = std::env::var("DROVER_POWER_CUTS");
-    let count = wanted.map_or(4, |count| count.parse().unwrap());
+    let count = wanted.map_or(2, |count| count.parse().unwrap());
     let first = rand::random_range(0..1 << 40);
     println!("seeds from {first}");
     first..first + count

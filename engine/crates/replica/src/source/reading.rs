@@ -97,7 +97,7 @@ impl Vdisk {
             offset,
             bytes: BytesMut::zeroed(length as usize),
         };
-        let everything = [offset..end].into_iter().collect();
+        let everything = std::iter::once(offset..end).collect();
         let pages = self
             .narrow_to(endpoint, everything, PAGE, &mut readout)
             .await?;
