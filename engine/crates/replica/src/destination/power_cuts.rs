@@ -59,6 +59,8 @@ fn serve(kind: Kind, folder: &Path, sockets: &Path) -> (Option<Server>, Endpoint
     let child = Command::new("qemu-nbd")
         .args([
             "-t",
+            "-e",
+            "8",
             "-f",
             "raw",
             "--cache=writeback",
