@@ -64,7 +64,7 @@ def test_a_bad_sector_pauses_or_arrives_as_zeros_and_is_certified(make_vm: Calla
     assert vm.state("alpha") == "running"
 
     migration = next(event["migration"] for event in process.events if "migration" in event)
-    again = vm.resume(migration, "--on-read-error", "zero")
+    again = vm.resume(migration, "--on-read-error", "zero", "--max-downtime", "60s")
     finished = again.finish()
     vm.assert_witness()
     listed = {"bytes": _SECTOR, "places": 1, "first": [{"offset": offset, "length": _SECTOR}]}

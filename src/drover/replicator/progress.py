@@ -13,6 +13,8 @@ from drover.replicator.speed import Meter
 _GUESS = 100e6
 """Bytes/s assumed for a rate that nothing has measured yet."""
 _VERIFY_GUESS = 500e6
+_TELLING = 8 << 20
+"""Bytes sent from which on the background's rate says something of the link; a few chunks may wait for a bad sector."""
 
 
 class Reporter:
@@ -94,7 +96,8 @@ class Reporter:
         self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))
         self._wire.add(status.link.sent_bytes)
         self._run.facts.sent_bytes = self._base + status.link.sent_bytes
-        if any(vdisk.background.state == "running" for vdisk in status.vdisks.values()):
+        running = any(vdisk.background.state == "running" for vdisk in status.vdisks.values())
+        if running and status.link.sent_bytes >= _TELLING:
             self._epochs.capacity.saw_background(self._wire.rate)
         self._measure_verification(status)
         if time.monotonic() - self._looked_at >= 1 and is_running(self._run.domain):
