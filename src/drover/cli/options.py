@@ -6,7 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from drover.errors import InputError
-from drover.model.migration import Cutover, Spec
+from drover.model.migration import Cutover, OnReadError, Spec
 from drover.model.units import parse_duration, parse_rate
 
 COMPRESSIONS = ("auto", "none", "lz4", "zstd")
@@ -65,6 +65,14 @@ WriteFloor = Annotated[
     str | None,
     typer.Option("--write-floor", metavar="RATE", help="Never slow a VDISK's writes below this. Default: 1MiB/s."),
 ]
+ReadErrors = Annotated[
+    str | None,
+    typer.Option(
+        "--on-read-error",
+        metavar="stop|zero",
+        help="stop: hold the migration at a bad sector. zero: send zeros in its place, and list it. Default: stop.",
+    ),
+]
 Connections = Annotated[
     int | None, typer.Option("--connections", metavar="N", help="TLS connections of the link, 1 to 64. Default: 4.")
 ]
@@ -88,6 +96,7 @@ def settings(
     bandwidth: str | None,
     write_backpressure: bool | None,
     write_floor: str | None,
+    on_read_error: str | None,
     connections: int | None,
     compression: str | None,
     destination_address: str | None,
@@ -95,6 +104,8 @@ def settings(
     """The fields of a Spec that were given; what was left out is absent, so that it keeps its value or default."""
     if cutover is not None and cutover not in list(Cutover):
         raise InputError(f"{cutover!r} is not a cutover mode", remedy=f"use one of {', '.join(Cutover)}")
+    if on_read_error is not None and on_read_error not in list(OnReadError):
+        raise InputError(f"--on-read-error {on_read_error!r} is not known", remedy=f"use {' or '.join(OnReadError)}")
     if compression is not None and compression not in COMPRESSIONS:
         raise InputError(f"{compression!r} is not a compression", remedy=f"use one of {', '.join(COMPRESSIONS)}")
     if connections is not None and not 1 <= connections <= 64:
@@ -107,6 +118,7 @@ def settings(
         "bandwidth": None if bandwidth is None else parse_rate(bandwidth),
         "write_backpressure": write_backpressure,
         "write_floor": None if write_floor is None else parse_rate(write_floor),
+        "on_read_error": on_read_error,
         "connections": connections,
         "compression": compression,
         "destination_address": destination_address,

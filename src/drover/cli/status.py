@@ -66,6 +66,16 @@ def _one(store: MigrationStore, migration: Migration, json: bool) -> None:
         console.print(f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}  {text}", markup=False)
     if migration.remedy:
         console.print(f"  → {migration.remedy}", markup=False)
+    for name, unreadable in migration.facts.unreadable.items():
+        console.print(
+            f"  VDISK {name}: {unreadable.bytes} bytes in {unreadable.places} places could not be read and are zeros "
+            "at the destination:",
+            markup=False,
+        )
+        for place in unreadable.first:
+            console.print(f"    {place.length} bytes at {place.offset}", markup=False)
+        if unreadable.places > len(unreadable.first):
+            console.print(f"    and {unreadable.places - len(unreadable.first)} more", markup=False)
     if migration.facts.certificate:
         console.print(f"  certificate: {migration.facts.certificate}", markup=False)
 

@@ -19,6 +19,13 @@ from drover.replicator.migrate import migrate
 from drover.replicator.run import Run
 from drover.store import MigrationStore
 
+_LIMITS = {
+    "source": "source's disk",
+    "destination": "destination's disk",
+    "link": "link",
+    "processor": "source host's processors",
+    "pacing": "bandwidth that was set",
+}
 _QUIET = 5.0
 """Seconds between progress lines where there is no terminal to redraw."""
 
@@ -91,11 +98,13 @@ def _facts(progress: Progress) -> str:
     downtime = "?" if progress.predicted_downtime is None else format_duration(progress.predicted_downtime)
     left = "" if progress.time_left is None else f" · {format_duration(progress.time_left)} left"
     limit = "" if progress.write_limit is None else f" (slowed to {format_rate(progress.write_limit)} per VDISK)"
+    slow = "" if progress.limited_by is None else f", limited by the {_LIMITS[progress.limited_by]}"
+    zeros = "" if not progress.unreadable else f" · {format_size(progress.unreadable)} unreadable, sent as zeros"
     return (
-        f"{progress.state}{left} · {format_rate(progress.rate)}, {format_rate(progress.wire_rate)} on the wire · "
+        f"{progress.state}{left} · {format_rate(progress.rate)}, {format_rate(progress.wire_rate)} on the wire{slow} · "
         f"VM writes {format_rate(progress.vm_write_rate)}{limit} · epoch {progress.epoch}: "
         f"{format_size(progress.epoch_bytes)} in {format_duration(progress.epoch_seconds)} · "
-        f"predicted downtime {downtime} · link {progress.link}"
+        f"predicted downtime {downtime} · link {progress.link}{zeros}"
     )
 
 
@@ -133,6 +142,11 @@ def _summary(migration: Migration) -> None:
         )
     epochs, sent = migration.facts.epochs_done, format_size(migration.facts.sent_bytes)
     console.print(f"{epochs} epochs, {sent} on the wire; every chunk of both sides compared by hash.")
+    for name, unreadable in migration.facts.unreadable.items():
+        console.print(
+            f"[bold red]VDISK {name}: {unreadable.bytes} bytes in {unreadable.places} places could not be read[/] and "
+            f"are zeros; `drover status {migration.id}` lists them."
+        )
     console.print(f"Certificate: {migration.facts.certificate}", markup=False)
     console.print(
         f"The source VM is kept, shut off and locked against an accidental start, at {migration.spec.source}."

@@ -9,6 +9,7 @@ import httpx2
 from drover.engine.certificates import Credentials
 from drover.engine.status import EngineInfo, EngineStatus, VdiskStatus
 from drover.errors import EngineError
+from drover.model.migration import OnReadError
 
 Endpoint = Mapping[str, object]
 GONE = "engine_gone"
@@ -62,8 +63,14 @@ class EngineClient:
         }  # fmt: skip
         self._call("PUT", "/v1/link", body)
 
-    def put_vdisk(self, name: str, *, size: int, endpoint: Endpoint) -> VdiskStatus:
-        answer = self._call("PUT", f"/v1/vdisks/{name}", {"size": size, "endpoint": dict(endpoint)})
+    def put_vdisk(
+        self, name: str, *, size: int, endpoint: Endpoint, on_read_error: OnReadError | None = None
+    ) -> VdiskStatus:
+        """Makes a VDISK known; `on_read_error` is for a source, which stops if nothing else is said."""
+        body: dict[str, object] = {"size": size, "endpoint": dict(endpoint)}
+        if on_read_error is not None:
+            body["on_read_error"] = on_read_error
+        answer = self._call("PUT", f"/v1/vdisks/{name}", body)
         return VdiskStatus.model_validate(answer)
 
     def remove_vdisk(self, name: str) -> None:

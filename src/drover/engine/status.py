@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from drover.model.migration import Unreadable
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -15,6 +17,7 @@ class Fault(_Answer):
     code: str
     message: str
     offset: int | None = None
+    length: int | None = None
 
 
 class Background(_Answer):
@@ -65,6 +68,8 @@ class VdiskStatus(_Answer):
     size: int
     state: str
     error: Fault | None = None
+    unreadable: Unreadable = Unreadable()
+    limited_by: str | None = None
     background: Background = Background()
     epoch: Epoch | None = None
     verify: Verify = Verify()

@@ -61,6 +61,13 @@ class Cutover(StrEnum):
     RESUME = "resume"
 
 
+class OnReadError(StrEnum):
+    """What to do about places of a source VDISK that cannot be read."""
+
+    STOP = "stop"
+    ZERO = "zero"
+
+
 class Spec(BaseModel):
     """What the administrator asked for. Rates are bytes/s, durations seconds."""
 
@@ -83,6 +90,7 @@ class Spec(BaseModel):
     write_backpressure: bool = False
     write_floor: int = Field(default=1 << 20, gt=0)
     """Write backpressure never slows a VDISK below this, bytes/s."""
+    on_read_error: OnReadError = OnReadError.STOP
     connections: int = Field(default=4, ge=1, le=64)
     compression: str = "auto"
     destination_address: str | None = None
@@ -101,6 +109,26 @@ class ReplicaVdisk(BaseModel):
     format: str
     path: str | None = None
     """Set once the volume exists; what is named here is ours to delete on cancel."""
+
+
+class Place(BaseModel):
+    """A place of a VDISK, in bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    offset: int
+    length: int
+
+
+class Unreadable(BaseModel):
+    """Places of a source VDISK that could not be read and arrive as zeros; sizes are bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int = 0
+    places: int = 0
+    first: list[Place] = []
+    """At most 64 of them, in order."""
 
 
 class CutoverFacts(BaseModel):
@@ -151,6 +179,8 @@ class Facts(BaseModel):
     """Address of the destination engine that the source engine reached."""
     cutover: CutoverFacts | None = None
     certificate: str | None = None
+    unreadable: dict[str, Unreadable] = {}
+    """By VDISK name; those that have none are left out."""
     sent_bytes: int = 0
     """Bytes that earlier engines of this migration put on the wire."""
 

@@ -12,7 +12,7 @@ from drover.errors import EngineError, MigrationError, PlatformError
 from drover.model.migration import Cutover, CutoverFacts, State
 from drover.platforms.libvirt import power
 from drover.replicator.epochs import Epochs
-from drover.replicator.replicate import raise_if_held
+from drover.replicator.replicate import note_unreadable, raise_if_held
 from drover.replicator.run import Run
 
 MEMORY = "memory"
@@ -62,6 +62,7 @@ def verify_stopped(run: Run) -> None:
         roots = {name: status.vdisks[name].root for name in run.vdisk_names}
         if not differing and all(root is not None and root.source == root.destination for root in roots.values()):
             cutover.roots = {name: (root.source, root.destination) for name, root in roots.items() if root}
+            note_unreadable(run, status)
             cutover.verified_at = time.time()
             run.save()
             return

@@ -41,6 +41,10 @@ class Progress:
     link: str = "connecting"
     write_limit: int | None = None
     verified: int = 0
+    limited_by: str | None = None
+    """What keeps the background from being faster: source, destination, link, processor, pacing."""
+    unreadable: int = 0
+    """Bytes that could not be read and arrive as zeros."""
     holding: str | None = None
     """Why the cutover gate is shut."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from drover import __version__
 from drover.errors import DroverError, MigrationError
-from drover.model.migration import Cutover, State
+from drover.model.migration import Cutover, State, Unreadable
 from drover.platforms.libvirt import power
 from drover.platforms.libvirt.inventory import find_domain, is_running
 from drover.platforms.libvirt.storage import delete_volume
@@ -96,6 +96,7 @@ def _certificate(run: Run) -> dict[str, Any]:
                     "root": cutover.roots[vdisk.name][0],
                 },
                 "destination": {"path": vdisk.path, "format": vdisk.format, "root": cutover.roots[vdisk.name][1]},
+                "zeros_for_unreadable": run.facts.unreadable.get(vdisk.name, Unreadable()).model_dump(),
             }
             for vdisk in run.vdisks
         ],

@@ -13,6 +13,8 @@ from drover.replicator.speed import Meter
 _GUESS = 100e6
 """Bytes/s assumed for a rate that nothing has measured yet."""
 _VERIFY_GUESS = 500e6
+_TELLING = 8 << 20
+"""Bytes sent from which on the background's rate says something of the link; a few chunks may wait for a bad sector."""
 
 
 class Reporter:
@@ -75,15 +77,27 @@ class Reporter:
                 link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
                 write_limit=write_limit,
                 verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
+                limited_by=self._limit(status),
+                unreadable=sum(vdisk.unreadable.bytes for vdisk in status.vdisks.values()),
                 holding=holding,
             )
         )
+
+    def _limit(self, status: EngineStatus) -> str | None:
+        """What limits most VDISKs. Only the destination knows whether a link waits for its disk."""
+        limits = [vdisk.limited_by for vdisk in status.vdisks.values() if vdisk.limited_by]
+        most = max(limits, key=limits.count, default=None)
+        if most == "link":
+            there = self._run.destination.engine.status().vdisks.values()
+            return next((vdisk.limited_by for vdisk in there if vdisk.limited_by), most)
+        return most
 
     def _measure(self, status: EngineStatus) -> None:
         self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))
         self._wire.add(status.link.sent_bytes)
         self._run.facts.sent_bytes = self._base + status.link.sent_bytes
-        if any(vdisk.background.state == "running" for vdisk in status.vdisks.values()):
+        running = any(vdisk.background.state == "running" for vdisk in status.vdisks.values())
+        if running and status.link.sent_bytes >= _TELLING:
             self._epochs.capacity.saw_background(self._wire.rate)
         self._measure_verification(status)
         if time.monotonic() - self._looked_at >= 1 and is_running(self._run.domain):

@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from drover.engine.status import EngineStatus
 from drover.errors import EngineError, HoldError, MigrationError, PlatformError
-from drover.model.migration import Cutover, State
+from drover.model.migration import Cutover, OnReadError, State, Unreadable
 from drover.model.units import format_duration, format_size
 from drover.platforms.libvirt.inventory import is_running
 from drover.replicator import gate
@@ -91,6 +91,7 @@ class Replication:
             run.destination.engine.info()
         raise_if_held(run, status, run.vdisk_names)
         self._tell_what_is_left(status)
+        note_unreadable(run, status)
         settled = self.epochs.settle(status)
         copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
         if copied and run.facts.compare:
@@ -198,7 +199,38 @@ def raise_if_held(run: Run, status: EngineStatus, names: Iterable[str]) -> None:
         vdisk = status.vdisks[name]
         if vdisk.state == "held" and vdisk.error is not None:
             where = "" if vdisk.error.offset is None else f" at offset {vdisk.error.offset}"
+            remedy = f"cure that, then `drover resume {run.migration.id}`"
+            if vdisk.error.code == "read_error" and run.migration.spec.on_read_error is OnReadError.STOP:
+                remedy += "; with `--on-read-error zero` what cannot be read arrives as zeros, and is listed"
             raise MigrationError(
                 f"VDISK {name} of {run.migration.spec.vm} is held ({vdisk.error.code}{where}): {vdisk.error.message}",
-                remedy=f"cure that, then `drover resume {run.migration.id}`",
+                remedy=remedy,
             )
+
+
+def note_unreadable(run: Run, status: EngineStatus) -> None:
+    """Remembers what could not be read and arrives as zeros, and says so when it changes."""
+    found = {}
+    for name in run.vdisk_names:
+        vdisk, known = status.vdisks[name], run.facts.unreadable.get(name, Unreadable())
+        # An engine that was started anew finds them again only by reading: when it has verified everything.
+        forgot = vdisk.unreadable.bytes < known.bytes and vdisk.verify.verified_bytes < vdisk.size
+        unreadable = known if forgot else vdisk.unreadable
+        if unreadable.places:
+            found[name] = unreadable
+    if found == run.facts.unreadable:
+        return
+    for name in sorted(found.keys() | run.facts.unreadable.keys()):
+        now = found.get(name)
+        if now is None:
+            run.say(f"VDISK {name}: everything could be read at last; nothing of it arrives as zeros for that reason")
+        elif now != run.facts.unreadable.get(name):
+            run.say(f"VDISK {name}: {describe(now)} cannot be read and arrive as zeros")
+    run.facts.unreadable = found
+    run.save()
+
+
+def describe(unreadable: Unreadable) -> str:
+    """How much, and where it begins."""
+    places = "1 place" if unreadable.places == 1 else f"{unreadable.places} places"
+    return f"{unreadable.bytes} bytes in {places}, the first at offset {unreadable.first[0].offset},"

@@ -122,7 +122,12 @@ class Run:
     def put_source(self, endpoints: dict[str, Endpoint]) -> None:
         """Tells the source's engine where to read each VDISK."""
         for vdisk in self.vdisks:
-            self.source.engine.put_vdisk(vdisk.name, size=vdisk.size, endpoint=endpoints[vdisk.name])
+            self.source.engine.put_vdisk(
+                vdisk.name,
+                size=vdisk.size,
+                endpoint=endpoints[vdisk.name],
+                on_read_error=self.migration.spec.on_read_error,
+            )
 
     def live_endpoints(self, capture: Capture) -> dict[str, Endpoint]:
         """Where to read the VDISKs of the running VM: raw ones past QEMU, the others as QEMU exports them.

@@ -22,41 +22,6 @@ fn wait_down(lab: &Lab, what: &str) {
 }
 
 #[test]
-fn a_read_error_names_its_offset_and_retry_goes_on() {
-    let lab = Lab::new();
-    let (from, to, trigger) = (
-        lab.path("from.img"),
-        lab.path("to.img"),
-        lab.path("trigger"),
-    );
-    mixed(&from, SIZE, 21);
-    File::create(&trigger).unwrap();
-    let error_file = format!("error-file={}", trigger.display());
-    let arguments = [
-        "--filter=error",
-        "file",
-        text(&from),
-        "error-pread=EIO",
-        "error-pread-rate=10%",
-        &error_file,
-    ];
-    let server = NbdServer::nbdkit(&arguments, &lab.path("nbd.sock"));
-    lab.pair(SIZE, nbd(&server.socket, ""), file(&to));
-    lab.start("copy");
-    let error = lab.source.wait_held();
-    assert_eq!(error["code"], "read_error", "{error}");
-    assert_eq!(
-        error["offset"].as_u64().unwrap() % (512 << 10),
-        0,
-        "{error}"
-    );
-    std::fs::remove_file(&trigger).unwrap();
-    lab.source.ok("POST", "/v1/vdisks/vda/retry", json!({}));
-    lab.copy_and_verify();
-    assert_same(("raw", text(&from)), ("raw", text(&to)));
-}
-
-#[test]
 fn a_full_destination_is_named_and_retry_goes_on() {
     let lab = Lab::new();
     let (from, to, trigger) = (

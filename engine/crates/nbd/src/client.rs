@@ -13,10 +13,10 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::error::{ENOTSUP, Error};
+use crate::error::{ENOTSUP, EOVERFLOW, Error};
 use crate::export::{Export, ExportInfo, Extent};
 use crate::negotiate::{Agreement, HANDSHAKE_TIMEOUT, negotiate};
-use crate::protocol::{CMD_FLAG_NO_HOLE, Command};
+use crate::protocol::{CMD_FLAG_DF, CMD_FLAG_NO_HOLE, Command};
 use crate::reply::{Assembly, Request};
 use crate::stream::Socket;
 use crate::transmission::{self, Answer, Outgoing, Pending, Table, encode};
@@ -284,7 +284,23 @@ impl Client {
             length,
         };
         let buffer = Buffer::new(length as usize);
-        Ok(self.call(request, 0, 0, Bytes::new(), buffer).await?.data)
+        let answer = match self.info().can_df && self.info().structured_replies {
+            // QEMU hangs up on a read error in a reply of several pieces, and answers one of a whole.
+            true => {
+                let whole = self.call(request, CMD_FLAG_DF, 0, Bytes::new(), buffer);
+                match whole.await {
+                    Err(Error::Server {
+                        errno: EOVERFLOW, ..
+                    }) => {
+                        let buffer = Buffer::new(length as usize);
+                        self.call(request, 0, 0, Bytes::new(), buffer).await
+                    }
+                    answer => answer,
+                }
+            }
+            false => self.call(request, 0, 0, Bytes::new(), buffer).await,
+        };
+        Ok(answer?.data)
     }
 
     async fn write_part(&self, offset: u64, data: Bytes, flags: u16) -> Result<(), Error> {

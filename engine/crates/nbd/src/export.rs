@@ -49,6 +49,8 @@ pub struct ExportInfo {
     pub can_write_zeroes: bool,
     /// The server can tell whether zeroing would be slow.
     pub can_fast_zero: bool,
+    /// Reads can be asked for in one piece.
+    pub can_df: bool,
     /// A flush on one connection covers the writes of all connections.
     pub can_multi_conn: bool,
     /// Offsets and lengths must be multiples of this.

@@ -56,12 +56,14 @@ pub(crate) const SEND_FLUSH: u16 = 1 << 2;
 pub(crate) const SEND_FUA: u16 = 1 << 3;
 pub(crate) const SEND_TRIM: u16 = 1 << 5;
 pub(crate) const SEND_WRITE_ZEROES: u16 = 1 << 6;
+pub(crate) const SEND_DF: u16 = 1 << 7;
 pub(crate) const CAN_MULTI_CONN: u16 = 1 << 8;
 pub(crate) const SEND_FAST_ZERO: u16 = 1 << 11;
 
 /// Command flags.
 pub(crate) const CMD_FLAG_FUA: u16 = 1 << 0;
 pub(crate) const CMD_FLAG_NO_HOLE: u16 = 1 << 1;
+pub(crate) const CMD_FLAG_DF: u16 = 1 << 2;
 
 pub(crate) const REPLY_FLAG_DONE: u16 = 1;
 pub(crate) const CHUNK_NONE: u16 = 0;

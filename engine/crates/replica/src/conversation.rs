@@ -45,7 +45,20 @@ pub fn queues() -> (Outgoing, Outlet) {
     )
 }
 
+#[cfg(test)]
+impl Outlet {
+    /// The next urgent message, where no connection takes them.
+    pub async fn next_urgent(&self) -> Option<Message> {
+        self.urgent.recv().await.ok().map(|parcel| parcel.message)
+    }
+}
+
 impl Outgoing {
+    /// Messages that wait for a connection.
+    pub fn waiting(&self) -> usize {
+        self.urgent.len() + self.bulk.len()
+    }
+
     /// Queues before all background data. Into a session that has ended it goes nowhere, which is
     /// right: whoever waits for an answer is told by the session's end.
     pub fn send(&self, message: Message) {

@@ -8,6 +8,8 @@ mod batch;
 mod fence;
 mod hashing;
 mod link;
+#[cfg(test)]
+mod power_cuts;
 mod session;
 mod status;
 mod vdisk;

@@ -3,6 +3,7 @@
 mod block;
 mod file;
 mod nbd;
+mod presence;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -117,10 +118,20 @@ impl Endpoint {
         each!(self, inner => inner.spans(offset, length).await)
     }
 
-    /// Number of the medium that a journal can recognise it by (an inode), 0 if it has none.
+    /// Demands that the endpoint is still what was opened: not deleted, replaced or resized meanwhile.
+    /// An NBD server vouches for its own medium.
+    pub async fn check(&self) -> Result<(), Trouble> {
+        match self {
+            Endpoint::File(file) => file.check().await,
+            Endpoint::Block(block) => block.check().await,
+            Endpoint::Nbd(_) => Ok(()),
+        }
+    }
+
+    /// Number of the medium that a journal can recognise it by, 0 if it has none.
     pub fn medium(&self) -> u64 {
         match self {
-            Endpoint::File(file) => file.inode(),
+            Endpoint::File(file) => file.medium(),
             Endpoint::Block(_) | Endpoint::Nbd(_) => 0,
         }
     }

@@ -15,6 +15,8 @@
 //! The file is rewritten from memory (new file, sync, rename) when it has grown too long, and after
 //! a failed append, whose bytes are in doubt.
 
+#[cfg(test)]
+mod crashes;
 mod format;
 mod records;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use format::{Frame, HEADER_BYTES, Scan};
 use records::Claims;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The file may grow by this much over twice its last rewritten length.
@@ -91,7 +94,8 @@ impl Journal {
     /// Makes a new journal without any claim, in place of whatever is there.
     pub fn create(path: &Path, subject: Subject) -> io::Result<Journal> {
         let claims = Claims::new(subject.geometry);
-        let (file, length, sequence) = write_whole(path, &subject, &claims, 0)?;
+        let (file, length, sequence) = write_new(path, &subject, &claims, 0)?;
+        put_in_place(path)?;
         Ok(Journal {
             path: path.to_owned(),
             file,
@@ -131,8 +135,9 @@ impl Journal {
         let file = OpenOptions::new().append(true).open(path)?;
         if torn > 0 {
             file.set_len(length)?;
-            file.sync_data()?;
         }
+        // What a killed process had written may not be on the medium yet; later frames say it is.
+        file.sync_data()?;
         let journal = Journal {
             path: path.to_owned(),
             file,
@@ -149,7 +154,8 @@ impl Journal {
     /// Appends and syncs. When it returns an error nothing is claimed, and the next append
     /// rewrites the file.
     pub fn append(&mut self, records: &[Record], token: u64) -> io::Result<()> {
-        if self.in_doubt {
+        // Somebody who tidies up folders may have deleted it.
+        if self.in_doubt || self.file.metadata()?.nlink() == 0 {
             self.rewrite(token)?;
         }
         let synced = self.sequence;
@@ -165,14 +171,17 @@ impl Journal {
         self.length += bytes.len() as u64;
         records.iter().for_each(|record| self.claims.apply(record));
         if self.length > 2 * self.rewritten_length + SLACK && self.rewrite(token).is_err() {
-            // The old file is as good as before; try again when it has grown further.
+            // Unless it is in doubt, the old file is as good as before; try again when it has grown.
             self.rewritten_length = self.length;
         }
         Ok(())
     }
 
     fn rewrite(&mut self, token: u64) -> io::Result<()> {
-        let (file, length, sequence) = write_whole(&self.path, &self.subject, &self.claims, token)?;
+        let (file, length, sequence) = write_new(&self.path, &self.subject, &self.claims, token)?;
+        // Should this fail, nobody knows which of the two files a crash leaves.
+        self.in_doubt = true;
+        put_in_place(&self.path)?;
         self.file = file;
         self.length = length;
         self.rewritten_length = length;
@@ -191,7 +200,8 @@ impl Journal {
         self.claims.stable_chunks()
     }
 
-    /// Hashes of the stable chunks that were received whole and not touched since.
+    /// Hashes of the stable chunks that were received whole and not touched since. After a crash the
+    /// bytes may be newer than the hash, where a write was under way: a reason to compare, no proof.
     pub fn hashes(&self) -> &HashTable {
         self.claims.hashes()
     }
@@ -202,8 +212,8 @@ impl Journal {
     }
 }
 
-/// Writes header and claims to a new file and puts it in the place of the old one, durably.
-fn write_whole(
+/// Writes header and claims to a new file beside the old one, durably.
+fn write_new(
     path: &Path,
     subject: &Subject,
     claims: &Claims,
@@ -216,14 +226,29 @@ fn write_whole(
         // The file is renamed only when all of it is synced.
         Frame::encode(&mut bytes, sequence, sequence - 1, token, group);
     }
-    let temporary = path.with_extension("journal.new");
-    let mut file = File::create(&temporary)?;
+    let temporary = temporary(path);
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .open(&temporary)?;
     file.write_all(&bytes)?;
     file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
+    Ok((file, bytes.len() as u64, sequence))
+}
+
+/// Puts the new file in the place of the old one, durably.
+fn put_in_place(path: &Path) -> io::Result<()> {
+    std::fs::rename(temporary(path), path)?;
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }
-    let file = OpenOptions::new().append(true).open(path)?;
-    Ok((file, bytes.len() as u64, sequence))
+    Ok(())
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("journal.new")
 }

@@ -10,10 +10,13 @@ pub mod chunk;
 pub mod compression;
 mod conversation;
 pub mod destination;
+pub mod disk_time;
 pub mod endpoint;
 pub mod hash_table;
 pub mod journal;
 pub mod pacing;
+#[cfg(test)]
+mod powercut;
 pub mod scheduler;
 pub mod source;
 pub mod trouble;

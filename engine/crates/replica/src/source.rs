@@ -8,14 +8,19 @@ mod background;
 mod epoch;
 mod foreground;
 mod hashing;
+mod limits;
 mod link;
 mod outbox;
+mod reading;
 mod session;
 mod status;
+mod unreadable;
 mod vdisk;
 
 pub use epoch::{EpochRefused, EpochState};
+pub use limits::Limit;
 pub use link::SourceLink;
+pub use reading::OnReadError;
 pub use status::{LinkStatus as SourceLinkStatus, VdiskStatus as SourceVdiskStatus};
 pub use vdisk::{Mode, Vdisk as SourceVdisk};
 
@@ -75,12 +80,14 @@ impl Source {
         Source { shared }
     }
 
-    /// Makes a VDISK known and opens its endpoint; another endpoint replaces the older one.
+    /// Makes a VDISK known and opens its endpoint; another endpoint replaces the older one, and
+    /// another wish for what cannot be read the older wish.
     pub async fn put_vdisk(
         &self,
         name: &str,
         size: u64,
         spec: EndpointSpec,
+        on_read_error: OnReadError,
     ) -> Result<Arc<Vdisk>, Trouble> {
         let _alone = self.shared.registry.lock().await;
         let known = self.vdisk(name);
@@ -93,9 +100,11 @@ impl Source {
                 return Err(Trouble::new(TroubleCode::SizeMismatch, text));
             }
             known.put_endpoint(spec).await?;
+            lock(&known.state).on_read_error = on_read_error;
             return Ok(known);
         }
         let vdisk = Arc::new(Vdisk::open(name, size, spec).await?);
+        lock(&vdisk.state).on_read_error = on_read_error;
         lock(&self.shared.vdisks).insert(name.to_owned(), vdisk.clone());
         self.shared.call_attention();
         Ok(vdisk)

@@ -35,6 +35,8 @@ pub struct Trouble {
     pub message: String,
     /// Where in the VDISK, in bytes, if known.
     pub offset: Option<u64>,
+    /// How many bytes there, if known.
+    pub length: Option<u64>,
 }
 
 impl Trouble {
@@ -44,6 +46,7 @@ impl Trouble {
             code,
             message: message.into(),
             offset: None,
+            length: None,
         }
     }
 
@@ -53,6 +56,7 @@ impl Trouble {
             code,
             message: message.into(),
             offset: Some(offset),
+            length: None,
         }
     }
 
@@ -86,6 +90,7 @@ impl Trouble {
             code,
             message: format!("destination: {message}"),
             offset,
+            length: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use drover_replica::endpoint::EndpointSpec;
-use drover_replica::source::{EpochRefused, Mode, SourceVdisk};
+use drover_replica::source::{EpochRefused, Mode, OnReadError, SourceVdisk};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -37,16 +37,35 @@ fn source_vdisk(engine: &Engine, name: Name) -> Result<Arc<SourceVdisk>, Problem
 pub(super) struct VdiskRequest {
     size: u64,
     endpoint: EndpointSpec,
+    on_read_error: Option<OnReadError>,
 }
 
 pub(super) async fn put_vdisk(
     State(engine): State<Engine>,
     name: Name,
-    Body(VdiskRequest { size, endpoint }): Body<VdiskRequest>,
+    Body(request): Body<VdiskRequest>,
 ) -> Result<Json<Value>, Problem> {
     let name = vdisk_name(name)?;
+    let VdiskRequest {
+        size,
+        endpoint,
+        on_read_error,
+    } = request;
     let status = match engine.any_role()? {
-        Role::Source(source) => json!(source.put_vdisk(&name, size, endpoint).await?.status()),
+        Role::Source(source) => {
+            let wish = on_read_error.unwrap_or_default();
+            json!(
+                source
+                    .put_vdisk(&name, size, endpoint, wish)
+                    .await?
+                    .status()
+            )
+        }
+        Role::Destination(_) if on_read_error.is_some() => {
+            return Err(Problem::invalid(
+                "on_read_error is for a source; leave it out",
+            ));
+        }
         Role::Destination(destination) => {
             json!(destination.put_vdisk(&name, size, endpoint).await?.status())
         }

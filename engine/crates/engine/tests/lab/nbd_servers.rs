@@ -35,11 +35,33 @@ impl NbdServer {
         )
     }
 
+    /// `qemu-nbd` on a raw image below QEMU's `blkdebug` with these rules.
+    pub fn blkdebug(image: &Path, rules: &str, socket: &Path) -> NbdServer {
+        let (image, path) = (image.to_str().unwrap(), socket.to_str().unwrap());
+        let options = format!(
+            "driver=raw,file.driver=blkdebug,{rules},file.image.driver=file,file.image.filename={image}"
+        );
+        let arguments = ["-t", "-e", "16", "-k", path, "--image-opts", &options];
+        Self::start("qemu-nbd", &arguments, socket)
+    }
+
     /// `nbdkit` with a plug-in and filters, as on its command line.
     pub fn nbdkit(arguments: &[&str], socket: &Path) -> NbdServer {
         let mut all = vec!["-f", "--exit-with-parent", "-U", socket.to_str().unwrap()];
         all.extend_from_slice(arguments);
         Self::start("nbdkit", &all, socket)
+    }
+
+    /// SIGSTOP or SIGCONT: the disk stands still, or goes on.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// kill -9.

@@ -15,15 +15,21 @@ pub struct StorageDaemon {
 }
 
 impl StorageDaemon {
+    /// A daemon whose guest writes a qcow2 image.
     pub fn start(folder: &Path, image: &Path) -> StorageDaemon {
-        let (socket, monitor) = (folder.join("vm-nbd.sock"), folder.join("vm-qmp.sock"));
-        for path in [&socket, &monitor] {
-            let _ = std::fs::remove_file(path);
-        }
         let node = format!(
             "driver=qcow2,node-name=vda,file.driver=file,file.filename={}",
             image.display()
         );
+        Self::with_node(folder, &node)
+    }
+
+    /// A daemon whose guest writes the block node `vda`, described as on a command line.
+    pub fn with_node(folder: &Path, node: &str) -> StorageDaemon {
+        let (socket, monitor) = (folder.join("vm-nbd.sock"), folder.join("vm-qmp.sock"));
+        for path in [&socket, &monitor] {
+            let _ = std::fs::remove_file(path);
+        }
         let chardev = format!("socket,id=c,path={},server=on,wait=off", monitor.display());
         let server = format!(
             "addr.type=unix,addr.path={},max-connections=0",
@@ -32,7 +38,7 @@ impl StorageDaemon {
         let child = Command::new("qemu-storage-daemon")
             .args([
                 "--blockdev",
-                &node,
+                node,
                 "--chardev",
                 &chardev,
                 "--monitor",

@@ -2,8 +2,8 @@
 
 use crate::error::broken;
 use crate::protocol::{
-    CAN_MULTI_CONN, HAS_FLAGS, MAX_PAYLOAD, READ_ONLY, SEND_FAST_ZERO, SEND_FLUSH, SEND_FUA,
-    SEND_TRIM, SEND_WRITE_ZEROES,
+    CAN_MULTI_CONN, HAS_FLAGS, MAX_PAYLOAD, READ_ONLY, SEND_DF, SEND_FAST_ZERO, SEND_FLUSH,
+    SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES,
 };
 use crate::reply::{Violation, be32, violation};
 use crate::{Error, ExportInfo};
@@ -78,6 +78,7 @@ pub(crate) fn export_info(
         can_trim: has(SEND_TRIM),
         can_write_zeroes: has(SEND_WRITE_ZEROES),
         can_fast_zero: has(SEND_FAST_ZERO),
+        can_df: has(SEND_DF),
         can_multi_conn: has(CAN_MULTI_CONN),
         minimum_block: minimum,
         preferred_block: preferred,

@@ -1,6 +1,7 @@
 //! What a destination shows of itself.
 
 use super::{Destination, Vdisk, lock};
+use crate::disk_time::DiskStatus;
 use crate::trouble::{Trouble, TroubleCode};
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -27,6 +28,12 @@ pub struct LinkStatus {
     pub reconnects: u64,
 }
 
+/// Pieces waiting for the disk (up to 16 MiB) that still mean nothing: writes come in bursts.
+const BURST: usize = 32;
+
+/// An operation that takes longer than this (seconds) is slow.
+const SLOW: f64 = 1.0;
+
 /// A VDISK as the destination sees it.
 #[derive(Debug, Clone, Serialize)]
 pub struct VdiskStatus {
@@ -36,6 +43,10 @@ pub struct VdiskStatus {
     pub state: &'static str,
     /// Why it is held.
     pub error: Option<Trouble>,
+    /// How long the VDISK's disk takes.
+    pub disk: DiskStatus,
+    /// `destination` while data waits for the disk.
+    pub limited_by: Option<&'static str>,
     /// Bytes written since the engine started.
     pub written_bytes: u64,
     /// Chunks that the journal claims.
@@ -124,10 +135,14 @@ impl Vdisk {
         };
         let size = self.geometry().size();
         let total_chunks = self.geometry().chunks();
+        let disk = self.disk.status();
+        let slow = disk.waiting > BURST || disk.waiting_seconds > SLOW;
         VdiskStatus {
             size,
             state,
             error,
+            disk,
+            limited_by: slow.then_some("destination"),
             written_bytes,
             stable_chunks,
             total_chunks,

@@ -3,14 +3,16 @@
 use super::attachment::Attachment;
 use super::lock;
 use crate::chunk::{Geometry, Hash, MAX_VDISK};
+use crate::disk_time::DiskTime;
 use crate::endpoint::{Access, Endpoint, EndpointSpec};
 use crate::hash_table::{HashTable, zero_hash};
 use crate::journal::{Found, Journal, Record, Subject};
 use crate::trouble::{Trouble, TroubleCode};
 use bytes::Bytes;
 use drover_link::{Message, StableRuns};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A VDISK that a source may write.
@@ -21,6 +23,9 @@ pub struct Vdisk {
     spec: Mutex<EndpointSpec>,
     endpoint: Mutex<Option<Arc<Endpoint>>>,
     journal: Arc<Mutex<Journal>>,
+    /// As the journal says; the status must not wait for a journal on a slow disk.
+    stable_chunks: Arc<AtomicU32>,
+    pub(super) disk: DiskTime,
     trouble: Mutex<Option<Trouble>>,
     attachment: Mutex<Option<Arc<Attachment>>>,
     /// Hashes of chunks as they were re-read from the endpoint and not written since.
@@ -49,7 +54,9 @@ impl Vdisk {
             journal_path,
             spec: Mutex::new(spec),
             endpoint: Mutex::new(Some(Arc::new(endpoint))),
+            stable_chunks: Arc::new(AtomicU32::new(journal.stable_chunks())),
             journal: Arc::new(Mutex::new(journal)),
+            disk: DiskTime::default(),
             trouble: Mutex::default(),
             attachment: Mutex::default(),
             read_hashes: Mutex::new(HashTable::new(geometry.chunks())),
@@ -85,6 +92,8 @@ impl Vdisk {
         let endpoint = Endpoint::open(spec, self.geometry.size(), Access::Write).await?;
         let journal =
             open_journal(&self.name, self.geometry, &endpoint, &self.journal_path).await?;
+        self.stable_chunks
+            .store(journal.stable_chunks(), Ordering::Relaxed);
         *lock(&self.journal) = journal;
         *lock(&self.read_hashes) = HashTable::new(self.geometry.chunks());
         *lock(&self.endpoint) = Some(Arc::new(endpoint));
@@ -175,14 +184,19 @@ impl Vdisk {
     pub(super) async fn write(&self, offset: u64, raw: Bytes) -> Result<(), Trouble> {
         let length = raw.len() as u64;
         self.forget_read(offset, length);
-        self.endpoint()?.write(offset, raw).await?;
+        let endpoint = self.endpoint()?;
+        let operation = self.disk.begin();
+        endpoint.write(offset, raw).await?;
+        drop(operation);
         self.written_bytes.fetch_add(length, Ordering::Relaxed);
         Ok(())
     }
 
     pub(super) async fn zero(&self, offset: u64, length: u64) -> Result<(), Trouble> {
         self.forget_read(offset, length);
-        self.endpoint()?.zero(offset, length).await
+        let endpoint = self.endpoint()?;
+        let _operation = self.disk.begin();
+        endpoint.zero(offset, length).await
     }
 
     fn forget_read(&self, offset: u64, length: u64) {
@@ -192,27 +206,59 @@ impl Vdisk {
         }
     }
 
-    /// Flushes the endpoint, then the journal with `records`. Only then may the source be told.
+    /// Flushes the endpoint, makes sure that it is still the VDISK, then flushes the journal with
+    /// `records`. Only then may the source be told.
     pub(super) async fn make_stable(
         &self,
         records: Vec<Record>,
         token: u64,
     ) -> Result<(), Trouble> {
-        self.endpoint()?.flush().await?;
-        self.record(records, token).await
+        let endpoint = self.endpoint()?;
+        let operation = self.disk.begin();
+        endpoint.flush().await?;
+        drop(operation);
+        match endpoint.check().await {
+            Ok(()) => self.record(records, token).await,
+            Err(trouble) => {
+                self.distrust(&trouble, token).await;
+                Err(trouble)
+            }
+        }
+    }
+
+    /// A VDISK that was cut has lost data of which the journal says that it is there; bringing it
+    /// back to its size does not bring that back.
+    async fn distrust(&self, trouble: &Trouble, token: u64) {
+        if trouble.code != TroubleCode::SizeMismatch {
+            return;
+        }
+        let count = self.geometry.chunks();
+        let forget = vec![Record::Forget { first: 0, count }];
+        if let Err(error) = self.record(forget, token).await {
+            tracing::error!(
+                vdisk = self.name,
+                "the journal still claims what was cut off: {error}"
+            );
+        }
     }
 
     async fn record(&self, records: Vec<Record>, token: u64) -> Result<(), Trouble> {
-        let journal = self.journal.clone();
-        let appended =
-            tokio::task::spawn_blocking(move || lock(&journal).append(&records, token)).await;
+        let (journal, stable_chunks) = (self.journal.clone(), self.stable_chunks.clone());
+        let appended = tokio::task::spawn_blocking(move || {
+            let mut journal = lock(&journal);
+            journal.append(&records, token)?;
+            stable_chunks.store(journal.stable_chunks(), Ordering::Relaxed);
+            Ok(())
+        });
+        let appended = appended.await;
         let appended = appended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         appended.map_err(|error| {
+            let code = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => TroubleCode::NoSpace,
+                _ => TroubleCode::JournalError,
+            };
             let path = self.journal_path.display();
-            Trouble::new(
-                TroubleCode::JournalError,
-                format!("writing the journal {path} failed: {error}"),
-            )
+            Trouble::new(code, format!("writing the journal {path} failed: {error}"))
         })
     }
 
@@ -245,13 +291,11 @@ impl Vdisk {
     pub(super) fn figures(&self) -> (Option<Trouble>, bool, u64, u32) {
         let trouble = lock(&self.trouble).clone();
         let receiving = lock(&self.attachment).is_some();
-        // A sync of the journal may hold its lock; the status waits for that sync at most.
-        let stable = lock(&self.journal).stable_chunks();
         (
             trouble,
             receiving,
             self.written_bytes.load(Ordering::Relaxed),
-            stable,
+            self.stable_chunks.load(Ordering::Relaxed),
         )
     }
 }

@@ -14,6 +14,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct BlockEndpoint {
     disk: Disk,
+    size: u64,
 }
 
 impl BlockEndpoint {
@@ -39,9 +40,14 @@ impl BlockEndpoint {
             check_size(&path, found, size)?;
             Ok(BlockEndpoint {
                 disk: Disk::new(file, path, access),
+                size,
             })
         })
         .await
+    }
+
+    pub(super) async fn check(&self) -> Result<(), Trouble> {
+        self.disk.check(self.size).await
     }
 
     pub(super) async fn read(&self, offset: u64, length: u32) -> Result<Bytes, Trouble> {

@@ -3,6 +3,7 @@
 //! but metadata, and what is re-read for a verification comes from the disk.
 
 use super::Access;
+use super::presence;
 use super::span::{Span, push};
 use crate::trouble::{Trouble, TroubleCode};
 use buffers::{ALIGNMENT, Buffer};
@@ -12,7 +13,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -27,7 +28,8 @@ const DIRECT_WRITES: usize = 16;
 #[derive(Debug)]
 pub struct FileEndpoint {
     pub(super) disk: Disk,
-    inode: u64,
+    size: u64,
+    medium: u64,
     new: bool,
 }
 
@@ -64,21 +66,27 @@ impl FileEndpoint {
                 .map_err(|error| gone(&path, &error))?;
             if make {
                 file.set_len(size).map_err(|error| gone(&path, &error))?;
+                presence::keep_new(&file, &path).map_err(|error| gone(&path, &error))?;
             }
             let metadata = file.metadata().map_err(|error| gone(&path, &error))?;
             check_size(&path, metadata.len(), size)?;
             let disk = Disk::new(file, path, access);
             Ok(FileEndpoint {
                 disk,
-                inode: metadata.ino(),
+                size,
+                medium: presence::medium_of(&metadata),
                 new: make,
             })
         })
         .await
     }
 
-    pub(super) fn inode(&self) -> u64 {
-        self.inode
+    pub(super) fn medium(&self) -> u64 {
+        self.medium
+    }
+
+    pub(super) async fn check(&self) -> Result<(), Trouble> {
+        self.disk.check(self.size).await
     }
 
     pub(super) fn is_new(&self) -> bool {
@@ -140,11 +148,7 @@ impl Disk {
                 Some(read) if !is_invalid(&read) => read,
                 _ => disk.file.read_exact_at(&mut buffer, offset),
             };
-            read.map_err(|error| {
-                let path = disk.path.display();
-                let text = format!("reading {length} bytes of {path} failed: {error}");
-                Trouble::at(TroubleCode::ReadError, offset, text)
-            })?;
+            read.map_err(|error| disk.read_trouble(offset, length, &error))?;
             Ok(buffer.freeze())
         })
         .await
@@ -212,6 +216,31 @@ impl Disk {
             })
         })
         .await
+    }
+
+    /// As [`presence::check`].
+    pub(super) async fn check(&self, size: u64) -> Result<(), Trouble> {
+        let disk = self.clone();
+        blocking(move || presence::check(&disk.file, &disk.path, size)).await
+    }
+
+    fn read_trouble(&self, offset: u64, length: u32, error: &io::Error) -> Trouble {
+        let gone =
+            [Errno::NXIO, Errno::NODEV, Errno::STALE].map(|errno| Some(errno.raw_os_error()));
+        let code = match error.kind() {
+            io::ErrorKind::UnexpectedEof => TroubleCode::SizeMismatch,
+            _ if gone.contains(&error.raw_os_error()) => TroubleCode::EndpointGone,
+            _ => TroubleCode::ReadError,
+        };
+        let path = self.path.display();
+        let text = match code {
+            TroubleCode::SizeMismatch => format!(
+                "{path} ends before {}: it was cut while it was open",
+                offset + u64::from(length)
+            ),
+            _ => format!("reading {length} bytes of {path} failed: {error}"),
+        };
+        Trouble::at(code, offset, text)
     }
 
     fn write_trouble(&self, offset: u64, error: &io::Error) -> Trouble {

@@ -4,7 +4,10 @@ use super::Access;
 use super::span::{Span, push};
 use crate::trouble::{Trouble, TroubleCode};
 use bytes::Bytes;
-use nbd::{Address, BASE_ALLOCATION, DIRTY, DIRTY_BITMAP, ENOSPC, Error, Export, Pool, STATE_ZERO};
+use nbd::{
+    Address, BASE_ALLOCATION, DIRTY, DIRTY_BITMAP, EINVAL, EIO, ENOSPC, Error, Export, Pool,
+    STATE_ZERO,
+};
 use std::path::Path;
 
 /// Connections to one export, where the server allows several.
@@ -52,6 +55,12 @@ impl NbdEndpoint {
         }
         if access == Access::Write && info.read_only {
             let text = format!("{what} is read-only; export it writable");
+            return Err(Trouble::new(TroubleCode::WriteError, text));
+        }
+        if access == Access::Write && !info.can_flush {
+            let text = format!(
+                "{what} offers no flush, so nothing written to it could be called stable; use a server that does"
+            );
             return Err(Trouble::new(TroubleCode::WriteError, text));
         }
         let knows_allocation = info
@@ -106,9 +115,6 @@ impl NbdEndpoint {
     }
 
     pub(super) async fn flush(&self) -> Result<(), Trouble> {
-        if !self.pool.info().can_flush {
-            return Ok(());
-        }
         self.pool.flush().await.map_err(|error| {
             let mut trouble = self.trouble(TroubleCode::WriteError, "flushing", 0, &error);
             trouble.offset = None;
@@ -147,6 +153,12 @@ impl NbdEndpoint {
         let code = match error {
             _ if !error.connection_survives() => TroubleCode::EndpointGone,
             _ if error.errno() == Some(ENOSPC) => TroubleCode::NoSpace,
+            // Only these speak of the medium; servers send EINVAL for errors that NBD has no number for.
+            Error::Server { errno, .. }
+                if code == TroubleCode::ReadError && ![EIO, EINVAL].contains(errno) =>
+            {
+                TroubleCode::EndpointGone
+            }
             _ => code,
         };
         let offset = match error {

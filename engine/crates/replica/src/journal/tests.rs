@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 const CHUNKS: u32 = 40;
 
-fn subject() -> Subject {
+pub(super) fn subject() -> Subject {
     let geometry = Geometry::new(u64::from(CHUNKS) * u64::from(CHUNK_SIZE) - 1000);
     Subject {
         name: "vda".into(),
@@ -32,11 +32,13 @@ fn content(claims: impl Fn(u32) -> (bool, Option<Hash>)) -> Vec<(bool, Option<Ha
 
 use crate::chunk::Hash;
 
-fn of_journal(journal: &Journal) -> Vec<(bool, Option<Hash>)> {
+pub(super) fn of_journal(journal: &Journal) -> Vec<(bool, Option<Hash>)> {
     content(|chunk| (journal.is_stable(chunk), journal.hashes().get(chunk)))
 }
 
-fn of_records<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<(bool, Option<Hash>)> {
+pub(super) fn of_records<'a>(
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Vec<(bool, Option<Hash>)> {
     let mut claims = Claims::new(subject().geometry);
     records.into_iter().for_each(|record| claims.apply(record));
     content(|chunk| (claims.is_stable(chunk), claims.hashes().get(chunk)))

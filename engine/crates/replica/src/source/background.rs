@@ -4,9 +4,9 @@ use super::lock;
 use super::outbox::{Lane, Outbox};
 use super::vdisk::Vdisk;
 use crate::chunk::CHUNK_SIZE;
-use crate::endpoint::zero_chunks;
+use crate::endpoint::{Span, zero_chunks};
 use crate::scheduler::Work;
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, TroubleCode};
 use drover_link::Message;
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
         else {
             return;
         };
+        vdisk.limits.look(&vdisk, &outbox);
         let work = {
             let mut state = lock(&vdisk.state);
             if state.trouble.is_some() {
@@ -85,10 +86,25 @@ pub(super) async fn explore(
     count: u32,
 ) -> Result<(), Trouble> {
     let geometry = vdisk.geometry();
-    let spans = vdisk
-        .endpoint()
-        .spans(geometry.offset(first), geometry.bytes(first, count))
-        .await?;
+    let endpoint = vdisk.endpoint();
+    endpoint.check().await?;
+    let (offset, length) = (geometry.offset(first), geometry.bytes(first, count));
+    let spans = match endpoint.spans(offset, length).await {
+        // Bad sectors in the map of a VDISK hide no data: all of it is read.
+        Err(trouble) if trouble.code == TroubleCode::ReadError => {
+            tracing::warn!(
+                vdisk = vdisk.name(),
+                offset,
+                length,
+                "holes are unknown: {trouble}"
+            );
+            vec![Span {
+                length,
+                zero: false,
+            }]
+        }
+        spans => spans?,
+    };
     let zero = zero_chunks(geometry, first, count, &spans);
     let follows = lock(&vdisk.state).scheduler.explored(id, &zero);
     vdisk.wake();
@@ -131,12 +147,11 @@ async fn send_chunk(
 ) -> Result<(), Trouble> {
     let geometry = vdisk.geometry();
     let offset = geometry.offset(chunk);
-    let raw = vdisk
-        .endpoint()
-        .read(offset, geometry.length(chunk))
-        .await?;
+    let length = geometry.length(chunk);
+    let read = vdisk.read(offset, length).await?;
+    vdisk.note_unreadable(offset, length, &read.unreadable);
     outbox
-        .send_bytes(vdisk, id, offset, raw, Lane::Background, memory)
+        .send_bytes(vdisk, id, offset, read.bytes, Lane::Background, memory)
         .await;
     Ok(())
 }

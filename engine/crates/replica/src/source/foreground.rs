@@ -65,11 +65,19 @@ fn send(
         tokio::spawn(async move {
             let attempt = vdisk.attempt();
             let work = async {
-                match vdisk.endpoint().read(offset, length).await {
+                match vdisk.read(offset, length).await {
                     Err(trouble) => vdisk.fail(attempt, piece.id, trouble),
-                    Ok(raw) => {
+                    Ok(read) => {
+                        vdisk.note_unreadable(offset, length, &read.unreadable);
                         outbox
-                            .send_bytes(&vdisk, piece.id, offset, raw, Lane::Foreground, memory)
+                            .send_bytes(
+                                &vdisk,
+                                piece.id,
+                                offset,
+                                read.bytes,
+                                Lane::Foreground,
+                                memory,
+                            )
                             .await;
                     }
                 }

@@ -9,6 +9,7 @@ use crate::hash_table::zero_hash_at;
 use crate::scheduler::{HASH_WINDOW, Work};
 use crate::trouble::Trouble;
 use drover_link::Message;
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -97,21 +98,34 @@ pub(super) async fn compare(
         .flat_map(|(count, hash)| std::iter::repeat_n(hash, count as usize));
     let equal: Vec<bool> = ours
         .iter()
-        .map(|ours| theirs.next() == Some(*ours))
+        .map(|ours| theirs.next() == Some(ours.hash))
         .collect();
     decide(vdisk, outbox, id, first, &ours, &equal);
 }
 
-fn decide(vdisk: &Arc<Vdisk>, outbox: &Outbox, id: u64, first: u32, ours: &[Hash], equal: &[bool]) {
+fn decide(
+    vdisk: &Arc<Vdisk>,
+    outbox: &Outbox,
+    id: u64,
+    first: u32,
+    ours: &[Hashed],
+    equal: &[bool],
+) {
     let geometry = vdisk.geometry();
     let mut state = lock(&vdisk.state);
     if !state.scheduler.is_open(id) {
         return;
     }
-    for ((chunk, hash), equal) in (first..).zip(ours).zip(equal) {
+    for ((chunk, ours), equal) in (first..).zip(ours).zip(equal) {
         match equal {
-            true => state.hashes.set(chunk, *hash),
+            true => state.hashes.set(chunk, ours.hash),
             false => state.hashes.clear(chunk),
+        }
+        // What can be read again stays in the list until it has been sent.
+        if *equal || !ours.unreadable.is_empty() {
+            let offset = geometry.offset(chunk);
+            let range = offset..offset + u64::from(geometry.length(chunk));
+            state.unreadable.replace(range, &ours.unreadable);
         }
     }
     let confirm = state.scheduler.hashed(id, equal);
@@ -131,26 +145,38 @@ fn decide(vdisk: &Arc<Vdisk>, outbox: &Outbox, id: u64, first: u32, ours: &[Hash
     vdisk.wake();
 }
 
+/// Our hash of a chunk; what could not be read of it counts as zeros.
+struct Hashed {
+    hash: Hash,
+    unreadable: Vec<Range<u64>>,
+}
+
 async fn hash_here(
     vdisk: &Vdisk,
     first: u32,
     count: u32,
     zero: bool,
-) -> Result<Vec<Hash>, Trouble> {
+) -> Result<Vec<Hashed>, Trouble> {
     let geometry = vdisk.geometry();
     if zero {
         return Ok((first..first + count)
-            .map(|chunk| zero_hash_at(geometry, chunk))
+            .map(|chunk| Hashed {
+                hash: zero_hash_at(geometry, chunk),
+                unreadable: Vec::new(),
+            })
             .collect());
     }
+    vdisk.endpoint().check().await?;
     debug_assert!(count <= HASH_WINDOW);
     let mut hashes = Vec::with_capacity(count as usize);
     for chunk in first..first + count {
-        let raw = vdisk
-            .endpoint()
+        let read = vdisk
             .read(geometry.offset(chunk), geometry.length(chunk))
             .await?;
-        hashes.push(blake3::hash(&raw).into());
+        hashes.push(Hashed {
+            hash: blake3::hash(&read.bytes).into(),
+            unreadable: read.unreadable,
+        });
     }
     Ok(hashes)
 }

@@ -84,7 +84,9 @@ impl Outbox {
         let (compression, payload) = self.lanes.compressor.compress(&raw);
         drop(raw);
         let wire = payload.len() as u64 + FRAME_OVERHEAD;
+        let paced = vdisk.limits.pace();
         self.pacer(lane).pay(wire).await;
+        drop(paced);
         {
             let mut state = lock(&vdisk.state);
             state.sent.raw_bytes += u64::from(raw_length);

@@ -1,9 +1,13 @@
 //! What a source shows of itself.
 
 use super::epoch::EpochState;
+use super::limits::Limit;
+use super::reading::OnReadError;
+use super::unreadable::UnreadableStatus;
 use super::vdisk::{Mode, Vdisk};
 use super::{Source, lock};
 use crate::chunk::{CHUNK_SIZE, Hash};
+use crate::disk_time::DiskStatus;
 use crate::scheduler::Scheduler;
 use crate::trouble::Trouble;
 use serde::Serialize;
@@ -42,6 +46,14 @@ pub struct VdiskStatus {
     pub state: &'static str,
     /// Why it is held.
     pub error: Option<Trouble>,
+    /// What is done about places that cannot be read.
+    pub on_read_error: OnReadError,
+    /// Places that could not be read and were sent as zeros.
+    pub unreadable: UnreadableStatus,
+    /// How long the VDISK's disk takes.
+    pub disk: DiskStatus,
+    /// What keeps background replication from being faster, while it runs.
+    pub limited_by: Option<Limit>,
     /// Background replication.
     pub background: BackgroundStatus,
     /// The epoch that was asked for last.
@@ -230,11 +242,19 @@ impl Vdisk {
             (None, false) if scheduler.foreground_waits() => "replicating",
             (None, false) => "idle",
         };
+        if let Some(attachment) = &state.attachment {
+            self.limits.look(self, &attachment.outbox);
+        }
+        let running = background.state == "running" && phase == "replicating";
         VdiskStatus {
             size: self.geometry().size(),
             chunk_size: CHUNK_SIZE,
             state: phase,
             error: state.trouble.clone(),
+            on_read_error: state.on_read_error,
+            unreadable: state.unreadable.status(),
+            disk: self.disk.status(),
+            limited_by: self.limits.limit().filter(|_| running),
             background,
             epoch: state.epoch.as_ref().map(|epoch| EpochStatus {
                 number: epoch.number,

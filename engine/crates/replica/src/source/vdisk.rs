@@ -2,9 +2,13 @@
 
 use super::attachment::Attachment;
 use super::epoch::Epoch;
+use super::limits::Limits;
 use super::lock;
+use super::reading::OnReadError;
 use super::status::Sent;
+use super::unreadable::Unreadable;
 use crate::chunk::{Geometry, Hash, MAX_VDISK};
+use crate::disk_time::DiskTime;
 use crate::endpoint::{Access, Endpoint, EndpointSpec};
 use crate::hash_table::HashTable;
 use crate::scheduler::Scheduler;
@@ -31,6 +35,8 @@ pub struct Vdisk {
     name: String,
     geometry: Geometry,
     endpoint: Mutex<Arc<Endpoint>>,
+    pub(super) disk: DiskTime,
+    pub(super) limits: Limits,
     pub(super) state: Mutex<State>,
     /// Bumped whenever there may be new work.
     changed: watch::Sender<u64>,
@@ -41,6 +47,8 @@ pub(super) struct State {
     pub(super) scheduler: Scheduler,
     spec: EndpointSpec,
     pub(super) trouble: Option<Trouble>,
+    pub(super) on_read_error: OnReadError,
+    pub(super) unreadable: Unreadable,
     /// Number of the attempt; "retry" begins the next one.
     pub(super) attempt: u64,
     /// The trouble is at the destination: to go on, the VDISK must be opened anew there.
@@ -68,6 +76,8 @@ impl Vdisk {
             scheduler: Scheduler::new(geometry),
             spec,
             trouble: None,
+            on_read_error: OnReadError::default(),
+            unreadable: Unreadable::default(),
             attempt: 0,
             reopen: false,
             mode: None,
@@ -83,6 +93,8 @@ impl Vdisk {
             name: name.to_owned(),
             geometry,
             endpoint: Mutex::new(Arc::new(endpoint)),
+            disk: DiskTime::default(),
+            limits: Limits::default(),
             state: Mutex::new(state),
             changed: watch::Sender::new(0),
         })
@@ -116,10 +128,7 @@ impl Vdisk {
     pub(super) async fn put_endpoint(&self, spec: EndpointSpec) -> Result<(), Trouble> {
         let gone = {
             let state = lock(&self.state);
-            let gone = state
-                .trouble
-                .as_ref()
-                .is_some_and(|trouble| trouble.code == TroubleCode::EndpointGone);
+            let gone = state.trouble.as_ref().is_some_and(must_open_again);
             if state.spec == spec && !gone {
                 return Ok(());
             }
@@ -175,15 +184,15 @@ impl Vdisk {
     }
 
     pub(super) async fn retry(&self) -> Result<(), Trouble> {
-        let (code, spec) = {
+        let (gone, spec) = {
             let state = lock(&self.state);
             let Some(trouble) = &state.trouble else {
                 return Ok(());
             };
-            (trouble.code, state.spec.clone())
+            (must_open_again(trouble), state.spec.clone())
         };
         let local = !lock(&self.state).reopen;
-        if local && code == TroubleCode::EndpointGone {
+        if local && gone {
             let endpoint = Endpoint::open(&spec, self.geometry.size(), Access::Read).await?;
             *lock(&self.endpoint) = Arc::new(endpoint);
         }
@@ -258,6 +267,14 @@ impl Vdisk {
             _ => state.scheduler.forget_verified(),
         }
     }
+}
+
+/// Whether the endpoint itself is what stopped the VDISK.
+fn must_open_again(trouble: &Trouble) -> bool {
+    matches!(
+        trouble.code,
+        TroubleCode::EndpointGone | TroubleCode::SizeMismatch
+    )
 }
 
 impl State {

@@ -1,0 +1,76 @@
+//! What keeps background replication from being faster: where its data waits.
+
+use super::outbox::{BACKGROUND_MEMORY, Outbox};
+use super::vdisk::Vdisk;
+use crate::chunk::CHUNK_SIZE;
+use serde::Serialize;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Share of the latest look in the mean.
+const WEIGHT: f64 = 1.0 / 16.0;
+
+/// Where data waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    /// For the source's disk.
+    Source,
+    /// For its share of the rate that is set.
+    Pacing,
+    /// For the processor: hashing, compression.
+    Processor,
+    /// For the link, or for a destination that does not take it off the link.
+    Link,
+}
+
+const KINDS: [Limit; 4] = [Limit::Source, Limit::Pacing, Limit::Processor, Limit::Link];
+
+/// Means over the latest looks.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    /// Pieces that wait for pacing.
+    pacing: AtomicUsize,
+    chunks: Mutex<[f64; KINDS.len()]>,
+}
+
+/// A piece that waits for pacing until this is dropped.
+pub(super) struct Paced<'a>(&'a Limits);
+
+impl Limits {
+    pub(super) fn pace(&self) -> Paced<'_> {
+        self.pacing.fetch_add(1, Ordering::Relaxed);
+        Paced(self)
+    }
+
+    /// Looks where the chunks are now.
+    pub(super) fn look(&self, vdisk: &Vdisk, outbox: &Outbox) {
+        let free = outbox.lanes.background.available_permits();
+        let held = BACKGROUND_MEMORY.saturating_sub(free) / CHUNK_SIZE as usize;
+        let reading = vdisk.disk.status().waiting;
+        let pacing = self.pacing.load(Ordering::Relaxed);
+        let queued = outbox.lanes.outgoing.waiting();
+        let rest = held.saturating_sub(reading + pacing + queued);
+        let mut chunks = super::lock(&self.chunks);
+        for (mean, now) in chunks.iter_mut().zip([reading, pacing, rest, queued]) {
+            *mean += (now as f64 - *mean) * WEIGHT;
+        }
+    }
+
+    /// Where most of it waited lately.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        let chunks = super::lock(&self.chunks);
+        let most = KINDS
+            .iter()
+            .zip(chunks.iter())
+            .max_by(|a, b| a.1.total_cmp(b.1));
+        most.filter(|(_, mean)| **mean >= 0.5)
+            .map(|(kind, _)| *kind)
+    }
+}
+
+impl Drop for Paced<'_> {
+    fn drop(&mut self) {
+        self.0.pacing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
