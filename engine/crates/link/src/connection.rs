@@ -99,10 +99,11 @@ impl FrameReader {
         }
         while self.buffer.len() < wanted {
             let count = self.stream.read_buf(&mut self.buffer).await;
-            if count.map_err(LinkError::io("receiving"))? == 0 {
+            let count = count.map_err(LinkError::io("receiving"))?;
+            if count == 0 {
                 return Err(LinkError::Closed);
             }
-            self.liveness.heard();
+            self.liveness.heard(count);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! From a TCP address to a negotiated connection, on both ends.
 
 use crate::connection::{Connection, SOCKET_BUFFER, TLS_BUFFER, Traffic};
-use crate::limits::HANDSHAKE_LIMIT;
+use crate::limits::{DIAL_LIMIT, HANDSHAKE_LIMIT};
 use crate::tls::{Identity, SOURCE_NAME, check_name};
 use crate::{Hello, LinkError, Message, PROTOCOL_VERSION, RefuseCode, socket};
 use rustls::pki_types::ServerName;
@@ -30,9 +30,9 @@ pub struct Dialer {
 impl Dialer {
     /// Opens one connection and says `hello`. Returns it with the session number of the Welcome.
     pub async fn dial(&self, hello: Hello) -> Result<(Connection, u64), LinkError> {
-        timeout(HANDSHAKE_LIMIT, self.dial_unlimited(hello))
+        timeout(DIAL_LIMIT, self.dial_unlimited(hello))
             .await
-            .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs())))
+            .unwrap_or(Err(LinkError::Silent(DIAL_LIMIT.as_secs_f64())))
     }
 
     async fn dial_unlimited(&self, hello: Hello) -> Result<(Connection, u64), LinkError> {
@@ -84,7 +84,7 @@ impl Caller {
             Self::receive_unlimited(tcp, identity, traffic),
         )
         .await
-        .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs())))
+        .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs_f64())))
     }
 
     async fn receive_unlimited(
@@ -130,7 +130,7 @@ impl Caller {
         };
         timeout(HANDSHAKE_LIMIT, self.connection.writer.send(&welcome))
             .await
-            .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs())))?;
+            .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs_f64())))?;
         self.connection.reader.welcomed();
         Ok(self.connection)
     }

@@ -11,6 +11,7 @@ mod link;
 mod session;
 mod status;
 mod vdisk;
+mod window;
 
 pub use link::DestinationLink;
 pub use status::{LinkStatus as DestinationLinkStatus, VdiskStatus as DestinationVdiskStatus};

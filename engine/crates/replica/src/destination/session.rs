@@ -1,32 +1,39 @@
-//! One session: all connections of one source, from its first Hello until one of them fails.
+//! One session: all connections of one source, from its first Hello until the last of them is gone.
 
 use super::attachment::{Attachment, fault};
 use super::hashing::hash_chunks;
+use super::window::{Place, Sharers, Window};
 use super::{Shared, lock};
+use crate::budget::Budget;
 use crate::chunk::CHUNK_SIZE;
-use crate::conversation::{Outgoing, Parties, Receive, RoundTrip, queues, spawn_connection};
+use crate::conversation::{Connections, Event, LostData, Outgoing, Parties, Receive, Roster};
 use crate::trouble::{Trouble, TroubleCode};
-use drover_link::limits::MAX_CHUNK;
+use drover_link::limits::{
+    HANDSHAKE_LIMIT, LEAST_COST, MAX_CONNECTIONS, MAX_CONNECTIONS_EVER, MAX_REQUESTS,
+};
 use drover_link::{Connection, Data, LinkError, Message};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Bytes of received data that may wait to be written.
-const MEMORY: usize = 64 << 20;
+/// Bytes of unpacked data on their way to the disks, over all VDISKs; and what each VDISK may have
+/// whatever the others have.
+const BACKGROUND_MEMORY: (u64, u64) = (32 << 20, 1 << 20);
+const FOREGROUND_MEMORY: (u64, u64) = (16 << 20, 1 << 20);
 
-/// Hash requests that are served at once.
+/// Hash requests of one handle that are served at once.
 const HASHERS: usize = 4;
 
 pub(super) struct Session {
     pub(super) number: u64,
     pub(super) token: u64,
-    pub(super) round_trip: Arc<RoundTrip>,
-    joining: tokio::sync::mpsc::UnboundedSender<Connection>,
+    pub(super) roster: Arc<Roster>,
+    /// Numbers that connections have had.
+    used: Mutex<HashSet<u32>>,
+    joining: mpsc::UnboundedSender<(u32, Connection)>,
     ending: CancellationToken,
     over: CancellationToken,
 }
@@ -36,60 +43,52 @@ struct Reception {
     shared: Weak<Shared>,
     token: u64,
     outgoing: Outgoing,
-    handles: Mutex<HashMap<u32, Arc<Attachment>>>,
-    memory: Arc<Semaphore>,
-    hashers: Arc<Semaphore>,
+    handles: Mutex<HashMap<u32, Arc<Opened>>>,
+    /// The latest handle of each VDISK; locked while one is opened.
+    latest: Mutex<HashMap<String, Arc<tokio::sync::Mutex<u32>>>>,
+    sharers: Sharers,
+    background: Arc<Budget>,
+    foreground: Arc<Budget>,
+    requests: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
+/// A VDISK under a handle.
+struct Opened {
+    attachment: Arc<Attachment>,
+    window: Arc<Window>,
+    hashers: Arc<Semaphore>,
+}
+
 impl Session {
-    /// Starts a session with its first connection. `ended` is called with the reason.
+    /// Starts a session. `ended` is called with the reason.
     pub(super) fn start(
         shared: &Arc<Shared>,
         number: u64,
         token: u64,
         ended: impl FnOnce(u64, String) + Send + 'static,
     ) -> Arc<Session> {
-        let (joining, mut joined) = tokio::sync::mpsc::unbounded_channel();
-        let (outgoing, outlet) = queues();
-        let round_trip = Arc::<RoundTrip>::default();
-        let reception = Arc::new(Reception {
-            shared: Arc::downgrade(shared),
-            token,
-            outgoing: outgoing.clone(),
-            handles: Mutex::default(),
-            memory: Arc::new(Semaphore::new(MEMORY)),
-            hashers: Arc::new(Semaphore::new(HASHERS)),
-            tasks: TaskTracker::new(),
-        });
-        let parties = Parties {
+        let (joining, joined) = mpsc::unbounded_channel();
+        let outgoing = Outgoing::default();
+        let reception = Arc::new(Reception::new(shared, token, outgoing.clone()));
+        let roster = Arc::<Roster>::default();
+        let connections = Connections::new(Parties {
             receiver: reception.clone(),
             outgoing,
-            outlet,
-            round_trip: round_trip.clone(),
-        };
+            roster: roster.clone(),
+        });
         let (ending, over) = (CancellationToken::new(), CancellationToken::new());
         let session = Arc::new(Session {
             number,
             token,
-            round_trip,
+            roster,
+            used: Mutex::default(),
             joining,
             ending: ending.clone(),
             over: over.clone(),
         });
         tokio::spawn(async move {
-            let mut tasks = JoinSet::new();
-            let reason = loop {
-                tokio::select! {
-                    () = ending.cancelled() => break None,
-                    Some(connection) = joined.recv() => spawn_connection(&mut tasks, connection, &parties),
-                    Some(first) = tasks.join_next() => break Some(match first {
-                        Ok(error) => error.to_string(),
-                        Err(error) => format!("a connection's task failed: {error}"),
-                    }),
-                }
-            };
-            tasks.shutdown().await;
+            let reason = converse(number, connections, joined, ending).await;
             reception.close().await;
             over.cancel();
             if let Some(reason) = reason {
@@ -99,9 +98,23 @@ impl Session {
         session
     }
 
-    pub(super) fn join(&self, connection: Connection) {
+    /// Whether a connection of this number may be welcomed; it may be asked once.
+    pub(super) fn admit(&self, number: u32) -> Result<(), String> {
+        let mut used = lock(&self.used);
+        if self.roster.living().len() >= usize::from(MAX_CONNECTIONS) {
+            return Err(format!(
+                "a session has at most {MAX_CONNECTIONS} connections"
+            ));
+        }
+        if used.len() >= MAX_CONNECTIONS_EVER || !used.insert(number) {
+            return Err(format!("connection {number} cannot be had (again)"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn join(&self, number: u32, connection: Connection) {
         // A session that has just ended drops the connection, and the source begins anew.
-        let _ = self.joining.send(connection);
+        let _ = self.joining.send((number, connection));
     }
 
     /// Ends all connections and waits until no write of this session can happen any more.
@@ -112,78 +125,125 @@ impl Session {
     }
 }
 
+/// Runs the connections until the session is over. Returns why, or None if it was ended from here;
+/// nothing is received any more then.
+async fn converse(
+    session: u64,
+    mut connections: Connections<Reception>,
+    mut joined: mpsc::UnboundedReceiver<(u32, Connection)>,
+    ending: CancellationToken,
+) -> Option<String> {
+    let begin = tokio::time::Instant::now();
+    let mut begun = false;
+    let reason = loop {
+        tokio::select! {
+            () = ending.cancelled() => break None,
+            Some((number, connection)) = joined.recv() => begun |= connections.join(number, connection),
+            event = connections.next() => match event {
+                Event::Over(reason) => break Some(reason.to_string()),
+                Event::Lost { number, reason } => {
+                    tracing::info!(session, connection = number, "connection lost: {reason}");
+                }
+            },
+            () = tokio::time::sleep_until(begin + HANDSHAKE_LIMIT), if !begun => {
+                break Some("its first connection never came about".to_owned());
+            }
+        }
+    };
+    connections.shutdown().await;
+    reason
+}
+
 impl Reception {
+    fn new(shared: &Arc<Shared>, token: u64, outgoing: Outgoing) -> Self {
+        Reception {
+            shared: Arc::downgrade(shared),
+            token,
+            outgoing,
+            handles: Mutex::default(),
+            latest: Mutex::default(),
+            sharers: Sharers::default(),
+            background: Budget::new(BACKGROUND_MEMORY.0, BACKGROUND_MEMORY.1),
+            foreground: Budget::new(FOREGROUND_MEMORY.0, FOREGROUND_MEMORY.1),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            tasks: TaskTracker::new(),
+        }
+    }
+
     /// Every write is finished or dropped when this returns.
     async fn close(&self) {
-        let attachments: Vec<_> = lock(&self.handles)
-            .drain()
-            .map(|(_, attachment)| attachment)
-            .collect();
-        for attachment in attachments {
-            attachment.close().await;
-        }
+        self.close_all().await;
         self.tasks.close();
         self.tasks.wait().await;
         // An open that was under way may have attached meanwhile.
-        let late: Vec<_> = lock(&self.handles)
-            .drain()
-            .map(|(_, attachment)| attachment)
-            .collect();
-        for attachment in late {
-            attachment.close().await;
+        self.close_all().await;
+    }
+
+    async fn close_all(&self) {
+        let all: Vec<_> = lock(&self.handles).drain().collect();
+        for (_, opened) in all {
+            opened.attachment.close().await;
         }
     }
 
-    fn attachment(&self, handle: u32) -> Option<Arc<Attachment>> {
+    fn opened(&self, handle: u32) -> Option<Arc<Opened>> {
         lock(&self.handles).get(&handle).cloned()
     }
 
-    /// Waits for a share of the memory budget: this is what holds back a source that is faster
-    /// than the disk.
-    async fn memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = bytes.clamp(4096, MAX_CHUNK) as u32;
-        self.memory.clone().acquire_many_owned(bytes).await.ok()
+    /// A place for a request that takes its time.
+    fn request(&self) -> Result<OwnedSemaphorePermit, LinkError> {
+        let place = self.requests.clone().try_acquire_owned();
+        place.map_err(|_| LinkError::Protocol(format!("over {MAX_REQUESTS} requests at once")))
     }
 
-    async fn data(&self, data: Data) {
-        let Some(attachment) = self.attachment(data.handle) else {
-            return;
+    fn data(&self, data: Data) -> Result<(), LinkError> {
+        let Some(opened) = self.opened(data.handle) else {
+            return Ok(());
         };
-        let memory = self.memory(data.raw_length as usize).await;
+        let place = opened.window.take(data.cost())?;
+        let budget = match data.foreground {
+            true => self.foreground.clone(),
+            false => self.background.clone(),
+        };
         self.tasks.spawn(async move {
-            attachment.write(data).await;
-            drop(memory);
+            let bytes = u64::from(data.raw_length);
+            let memory = budget.acquire(data.handle, bytes).await;
+            opened.attachment.write(data).await;
+            drop((memory, place));
         });
+        Ok(())
     }
 
     /// Runs `work` on the attachment of a handle; messages for closed handles mean nothing.
-    async fn work<F: Future<Output = ()> + Send + 'static>(
+    fn work<F: Future<Output = ()> + Send + 'static>(
         &self,
         handle: u32,
+        cost: u64,
         work: impl FnOnce(Arc<Attachment>) -> F,
-    ) {
-        let Some(attachment) = self.attachment(handle) else {
-            return;
+    ) -> Result<(), LinkError> {
+        let Some(opened) = self.opened(handle) else {
+            return Ok(());
         };
-        let memory = self.memory(0).await;
-        let work = work(attachment);
+        let place: Place = opened.window.take(cost)?;
+        let work = work(opened.attachment.clone());
         self.tasks.spawn(async move {
             work.await;
-            drop(memory);
+            drop(place);
         });
+        Ok(())
     }
 
-    async fn hash(&self, handle: u32, request: u64, first: u32, count: u32) {
-        let Some(attachment) = self.attachment(handle) else {
-            return;
+    fn hash(&self, handle: u32, request: u64, first: u32, count: u32) -> Result<(), LinkError> {
+        let Some(opened) = self.opened(handle) else {
+            return Ok(());
         };
-        let hashers = self.hashers.clone();
-        let memory = self.memory(0).await;
+        let place = self.request()?;
         self.tasks.spawn(async move {
-            let Ok(_turn) = hashers.acquire_owned().await else {
+            let Ok(_turn) = opened.hashers.acquire().await else {
                 return;
             };
-            let _memory = memory;
+            let _place = place;
+            let attachment = &opened.attachment;
             let chunks = attachment.vdisk().geometry().chunks();
             if first.checked_add(count).is_none_or(|end| end > chunks) {
                 let text =
@@ -199,16 +259,35 @@ impl Reception {
                 Err(trouble) => attachment.fail(trouble),
             }
         });
+        Ok(())
     }
 
-    fn open(self: &Arc<Self>, request: Open) {
+    fn open(self: &Arc<Self>, request: Open) -> Result<(), LinkError> {
         let reception = self.clone();
+        let place = self.request()?;
+        // Only names that are known are remembered.
+        let shared = self.shared.upgrade();
+        let known = shared.is_some_and(|shared| lock(&shared.vdisks).contains_key(&request.name));
+        let latest = match known {
+            true => lock(&self.latest)
+                .entry(request.name.clone())
+                .or_default()
+                .clone(),
+            false => Arc::default(),
+        };
         self.tasks.spawn(async move {
+            // Handles rise: an open that was overtaken by a later one of the same VDISK is void.
+            let mut latest = latest.lock().await;
             let handle = request.handle;
-            if let Err(trouble) = reception.open_vdisk(request).await {
-                reception.outgoing.send(fault(handle, &trouble));
+            if *latest < handle {
+                *latest = handle;
+                if let Err(trouble) = reception.open_vdisk(request).await {
+                    reception.outgoing.send(fault(handle, &trouble));
+                }
             }
+            drop(place);
         });
+        Ok(())
     }
 
     async fn open_vdisk(&self, request: Open) -> Result<(), Trouble> {
@@ -244,7 +323,15 @@ impl Reception {
         let attachment =
             Attachment::start(vdisk.clone(), handle, self.token, self.outgoing.clone());
         vdisk.attach(attachment.clone());
-        lock(&self.handles).insert(handle, attachment);
+        let opened = Opened {
+            attachment,
+            window: Window::open(handle, self.sharers.clone(), self.outgoing.clone()),
+            hashers: Arc::new(Semaphore::new(HASHERS)),
+        };
+        let mut handles = lock(&self.handles);
+        handles.retain(|_, older| !Arc::ptr_eq(older.attachment.vdisk(), &vdisk));
+        handles.insert(handle, Arc::new(opened));
+        drop(handles);
         let pieces = runs.pieces();
         let count = pieces.len();
         for (index, (first, runs)) in pieces.into_iter().enumerate() {
@@ -269,9 +356,9 @@ struct Open {
 
 /// Readers share the reception.
 impl Receive for Reception {
-    async fn receive(self: &Arc<Self>, message: Message) -> Result<(), LinkError> {
+    fn receive(self: &Arc<Self>, message: Message) -> Result<(), LinkError> {
         match message {
-            Message::Data(data) => self.data(data).await,
+            Message::Data(data) => self.data(data)?,
             Message::Zero {
                 handle,
                 id,
@@ -282,7 +369,7 @@ impl Receive for Reception {
                 let zero = |attachment: Arc<Attachment>| async move {
                     attachment.zero(id, offset, length, foreground).await;
                 };
-                self.work(handle, zero).await;
+                self.work(handle, LEAST_COST, zero)?;
             }
             Message::Confirm {
                 handle,
@@ -293,7 +380,7 @@ impl Receive for Reception {
                 let confirm = |attachment: Arc<Attachment>| async move {
                     attachment.confirm(id, first, count).await;
                 };
-                self.work(handle, confirm).await;
+                self.work(handle, 0, confirm)?;
             }
             Message::OpenVdisk {
                 handle,
@@ -308,7 +395,7 @@ impl Receive for Reception {
                     size,
                     chunk_size,
                     forget,
-                });
+                })?;
             }
             Message::HashRequest {
                 handle,
@@ -316,23 +403,27 @@ impl Receive for Reception {
                 first,
                 count,
             } => {
-                self.hash(handle, request, first, count).await;
+                self.hash(handle, request, first, count)?;
             }
             Message::RootRequest { handle } => {
-                if let Some(attachment) = self.attachment(handle) {
-                    let root = attachment.vdisk().root();
+                if let Some(opened) = self.opened(handle) {
+                    let root = opened.attachment.vdisk().root();
                     self.outgoing.send(Message::RootReply { handle, root });
                 }
             }
             Message::Flush { handle } => {
-                if let Some(attachment) = self.attachment(handle) {
-                    attachment.hurry();
+                if let Some(opened) = self.opened(handle) {
+                    opened.attachment.hurry();
                 }
             }
             Message::CloseVdisk { handle } => {
-                let attachment = lock(&self.handles).remove(&handle);
-                if let Some(attachment) = attachment {
-                    self.tasks.spawn(async move { attachment.close().await });
+                let opened = lock(&self.handles).remove(&handle);
+                if let Some(opened) = opened {
+                    let place = self.request()?;
+                    self.tasks.spawn(async move {
+                        opened.attachment.close().await;
+                        drop(place);
+                    });
                 }
             }
             other => {
@@ -343,6 +434,10 @@ impl Receive for Reception {
             }
         }
         Ok(())
+    }
+
+    fn lost(&self, data: LostData) {
+        tracing::error!(?data, "a destination sends no data");
     }
 }
 

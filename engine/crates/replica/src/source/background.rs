@@ -3,13 +3,14 @@
 use super::lock;
 use super::outbox::{Lane, Outbox};
 use super::vdisk::Vdisk;
+use crate::budget::Share;
 use crate::chunk::CHUNK_SIZE;
 use crate::endpoint::zero_chunks;
 use crate::scheduler::Work;
 use crate::trouble::Trouble;
 use drover_link::Message;
+use drover_link::limits::LEAST_COST;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// Takes background work as long as the attachment lasts.
@@ -18,15 +19,7 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
     loop {
         changed.borrow_and_update();
         // Memory first: a chunk stays pending, and so free to be written, until its turn comes.
-        let Ok(memory) = outbox
-            .lanes
-            .background
-            .clone()
-            .acquire_many_owned(CHUNK_SIZE)
-            .await
-        else {
-            return;
-        };
+        let memory = outbox.memory(Lane::Background, u64::from(CHUNK_SIZE)).await;
         let work = {
             let mut state = lock(&vdisk.state);
             if state.trouble.is_some() {
@@ -51,7 +44,7 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
     }
 }
 
-async fn act(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work, memory: OwnedSemaphorePermit) {
+async fn act(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work, memory: Share) {
     let attempt = vdisk.attempt();
     let outcome = match work {
         Work::Explore { id, first, count } => {
@@ -92,15 +85,7 @@ pub(super) async fn explore(
         match work {
             Work::Zero { id, first, count } => {
                 let (offset, length) = (geometry.offset(first), geometry.bytes(first, count));
-                let Ok(memory) = outbox
-                    .lanes
-                    .background
-                    .clone()
-                    .acquire_many_owned(4096)
-                    .await
-                else {
-                    return Ok(());
-                };
+                let memory = outbox.memory(Lane::Background, LEAST_COST).await;
                 outbox
                     .send_zeros(vdisk, id, offset, length, Lane::Background, memory)
                     .await;
@@ -124,7 +109,7 @@ async fn send_chunk(
     outbox: &Outbox,
     id: u64,
     chunk: u32,
-    memory: OwnedSemaphorePermit,
+    memory: Share,
 ) -> Result<(), Trouble> {
     let geometry = vdisk.geometry();
     let offset = geometry.offset(chunk);
