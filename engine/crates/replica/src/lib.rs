@@ -13,6 +13,8 @@ mod conversation;
 pub mod destination;
 pub mod endpoint;
 pub mod hash_table;
+#[cfg(test)]
+mod hostile_link;
 pub mod journal;
 pub mod pacing;
 pub mod scheduler;

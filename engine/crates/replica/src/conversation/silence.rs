@@ -19,7 +19,7 @@ pub(super) struct Sight {
 
 /// How long this one may be silent.
 pub(super) fn limit(this: Sight, others: impl Iterator<Item = Sight>) -> Duration {
-    let patience = |round_trip| (4 * (this.interval + round_trip)).min(LONGEST_SILENCE);
+    let patience = |round_trip: Duration| (4 * (this.interval + round_trip)).min(LONGEST_SILENCE);
     let own = this.estimate.unwrap_or_default();
     let heard = others.filter(|other| other.silent < this.silent / 2);
     let quickest = heard.filter_map(|other| other.at_least).min();

@@ -175,6 +175,8 @@ impl Vdisk {
     pub(super) async fn write(&self, offset: u64, raw: Bytes) -> Result<(), Trouble> {
         let length = raw.len() as u64;
         self.forget_read(offset, length);
+        #[cfg(test)]
+        crate::hostile_link::slow_disk().await;
         self.endpoint()?.write(offset, raw).await?;
         self.written_bytes.fetch_add(length, Ordering::Relaxed);
         Ok(())
