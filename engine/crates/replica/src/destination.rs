@@ -8,6 +8,7 @@ mod batch;
 mod fence;
 mod hashing;
 mod link;
+mod reception;
 mod session;
 mod status;
 mod vdisk;
