@@ -136,6 +136,10 @@ fn a_garbled_byte_ends_its_connection_and_never_arrives() {
     });
     let before = lab.source.status()["link"]["reconnects"].clone();
     for _ in 0..3 {
+        // Else a connection that is being dialled might be the one.
+        until("all connections", || {
+            (lab.source.status()["link"]["connections"] == 4).then_some(())
+        });
         let passed = proxy.passed();
         let lost = lab.source.status()["link"]["lost_connections"].clone();
         until("traffic", || {

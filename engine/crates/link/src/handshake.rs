@@ -2,6 +2,7 @@
 
 use crate::connection::{Connection, SOCKET_BUFFER, TLS_BUFFER, Traffic};
 use crate::limits::{DIAL_LIMIT, HANDSHAKE_LIMIT};
+use crate::socket::Heard;
 use crate::tls::{Identity, SOURCE_NAME, check_name};
 use crate::{Hello, LinkError, Message, PROTOCOL_VERSION, RefuseCode, socket};
 use rustls::pki_types::ServerName;
@@ -44,7 +45,7 @@ impl Dialer {
             LinkError::Certificate(format!("{} is no server name", self.server_name))
         })?;
         let connector = TlsConnector::from(self.identity.client()?);
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, tcp);
+        let buffered = BufReader::with_capacity(SOCKET_BUFFER, Heard::new(tcp));
         let mut stream = connector
             .connect(name, buffered)
             .await
@@ -94,7 +95,7 @@ impl Caller {
     ) -> Result<Caller, LinkError> {
         socket::set_up(&tcp).map_err(LinkError::io("setting up the socket"))?;
         let acceptor = TlsAcceptor::from(identity.server()?);
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, tcp);
+        let buffered = BufReader::with_capacity(SOCKET_BUFFER, Heard::new(tcp));
         let mut stream = acceptor
             .accept(buffered)
             .await

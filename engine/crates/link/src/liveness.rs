@@ -23,14 +23,18 @@ impl Default for Liveness {
 }
 
 impl Liveness {
-    /// Notes that so many bytes have arrived.
-    pub fn heard(&self, bytes: usize) {
+    /// Notes bytes of frames that have arrived.
+    pub(crate) fn took(&self, bytes: usize) {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that something has arrived.
+    pub fn heard(&self) {
         self.last_heard_millis
             .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Bytes that have arrived.
+    /// Bytes of frames that have arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

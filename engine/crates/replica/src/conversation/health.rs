@@ -47,7 +47,7 @@ pub struct Health {
 
 impl Health {
     pub(super) fn new(liveness: Arc<Liveness>) -> Arc<Self> {
-        liveness.heard(0);
+        liveness.heard();
         Arc::new(Health {
             began: Instant::now(),
             liveness,
@@ -102,7 +102,7 @@ impl Health {
     }
 
     /// Round trip as it must be now at least, given how long the oldest Ping is unanswered.
-    pub(super) fn at_least(&self) -> Option<Duration> {
+    pub(super) fn at_least(&self) -> Duration {
         self.update(|round_trip, now| round_trip.at_least(now))
     }
 
@@ -153,11 +153,13 @@ impl RoundTrip {
             .map(|(_, newest)| (newest, newest));
     }
 
-    fn at_least(&self, now: u64) -> Option<Duration> {
+    fn at_least(&self, now: u64) -> Duration {
         let waiting = self
             .unanswered
             .map_or(0, |(oldest, _)| now - oldest.min(now));
-        Some(self.estimate?.max(Duration::from_micros(waiting)))
+        let waiting = Duration::from_micros(waiting);
+        self.estimate
+            .map_or(waiting, |estimate| estimate.max(waiting))
     }
 
     /// When the next Ping is due: a link that is slow is not burdened with many.
@@ -175,11 +177,11 @@ mod tests {
     #[test]
     fn it_rises_at_once_and_falls_slowly() {
         let mut trip = RoundTrip::default();
-        assert_eq!(trip.at_least(5), None);
+        assert_eq!(trip.at_least(5), Duration::ZERO);
         let ask = trip.asked(1000);
         trip.answered(ask, 3000);
         let ask = trip.asked(10_000);
-        assert_eq!(trip.at_least(60_000), Some(Duration::from_micros(50_000)));
+        assert_eq!(trip.at_least(60_000), Duration::from_micros(50_000));
         trip.answered(ask, 90_000);
         assert_eq!(trip.estimate, Some(Duration::from_micros(80_000)));
         let ask = trip.asked(100_000);

@@ -14,18 +14,22 @@ pub(super) struct Sight {
     pub(super) interval: Duration,
     pub(super) estimate: Option<Duration>,
     /// The estimate, or how long a Ping has been unanswered.
-    pub(super) at_least: Option<Duration>,
+    pub(super) at_least: Duration,
 }
 
 /// How long this one may be silent.
 pub(super) fn limit(this: Sight, others: impl Iterator<Item = Sight>) -> Duration {
     let patience = |round_trip: Duration| (4 * (this.interval + round_trip)).min(LONGEST_SILENCE);
     let own = this.estimate.unwrap_or_default();
-    let heard = others.filter(|other| other.silent < this.silent / 2);
-    let quickest = heard.filter_map(|other| other.at_least).min();
-    match (this.estimate, quickest) {
-        (Some(own), Some(quickest)) => patience(own.max(quickest)),
-        _ => patience(own).max(SILENCE_LIMIT),
+    let heard: Vec<_> = others
+        .filter(|other| other.silent < this.silent / 2)
+        .collect();
+    let quickest = heard.iter().map(|other| other.at_least).min();
+    let patience = patience(own.max(quickest.unwrap_or_default()));
+    // A round trip that was never measured is no measure.
+    match this.estimate.is_some() && heard.iter().any(|other| other.estimate.is_some()) {
+        true => patience,
+        false => patience.max(SILENCE_LIMIT),
     }
 }
 
@@ -34,11 +38,11 @@ mod tests {
     use super::*;
 
     fn sight(silent: u64, interval: u64, round_trip: u64) -> Sight {
-        let round_trip = Some(Duration::from_millis(round_trip));
+        let round_trip = Duration::from_millis(round_trip);
         Sight {
             silent: Duration::from_millis(silent),
             interval: Duration::from_millis(interval),
-            estimate: round_trip,
+            estimate: Some(round_trip),
             at_least: round_trip,
         }
     }
@@ -60,7 +64,7 @@ mod tests {
         );
         // The others wait for their answers as well: the link is busy.
         let mut other = sight(500, 250, 10);
-        other.at_least = Some(Duration::from_secs(5));
+        other.at_least = Duration::from_secs(5);
         assert_eq!(millis(sight(4000, 250, 10), &[other]), 21_000);
     }
 
@@ -71,5 +75,6 @@ mod tests {
         let mut fresh = sight(900, 250, 1);
         fresh.estimate = None;
         assert_eq!(millis(fresh, &[sight(0, 250, 1)]), 10_000);
+        assert_eq!(millis(fresh, &[sight(0, 250, 5000)]), 21_000);
     }
 }
