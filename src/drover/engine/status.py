@@ -79,11 +79,26 @@ class VdiskStatus(_Answer):
     total_chunks: int = 0
 
 
+class Connection(_Answer):
+    """One connection of the link: `up`, `connecting`, or `waiting` to be dialled again."""
+
+    index: int
+    state: str
+    since_seconds: float = 0
+    reason: str | None = None
+    round_trip_seconds: float | None = None
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
 class LinkStatus(_Answer):
     state: str
     since_seconds: float = 0
     reason: str | None = None
     connections: int = 0
+    wanted_connections: int = 0
+    each_connection: list[Connection] = []
+    lost_connections: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
     round_trip_seconds: float | None = None

@@ -19,7 +19,7 @@ const LONGEST_BODY: usize = 256 << 10;
 pub fn router(engine: Engine) -> Router {
     Router::new()
         .route("/v1/engine", get(status::engine))
-        .route("/v1/link", put(link::put_link))
+        .route("/v1/link", put(link::put_link).patch(link::patch_link))
         .route(
             "/v1/vdisks/{name}",
             put(vdisks::put_vdisk).delete(vdisks::delete_vdisk),

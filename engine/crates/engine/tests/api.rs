@@ -25,7 +25,7 @@ fn documented() -> Vec<(String, String)> {
             2 => path = text.trim().trim_end_matches(':').to_owned(),
             4 => {
                 let method = text.trim().trim_end_matches(':').to_uppercase();
-                if ["GET", "PUT", "POST", "DELETE"].contains(&method.as_str()) {
+                if ["GET", "PUT", "PATCH", "POST", "DELETE"].contains(&method.as_str()) {
                     operations.push((method, path.clone()));
                 }
             }
@@ -45,7 +45,7 @@ fn routed() -> Vec<(String, String)> {
             .trim_start_matches('"')
             .split_once('"')
             .unwrap();
-        for method in ["get", "put", "post", "delete"] {
+        for method in ["get", "put", "patch", "post", "delete"] {
             if handlers.contains(&format!("{method}(")) {
                 operations.push((method.to_uppercase(), path.to_owned()));
             }

@@ -4,18 +4,18 @@ use crate::frame::{HEADER_BYTES, Header};
 use crate::limits::{MAX_BODY, MAX_BODY_BEFORE_WELCOME};
 use crate::liveness::Liveness;
 use crate::message::DATA_FIELDS;
+use crate::socket::Heard;
 use crate::{LinkError, Message};
 use buffers::Buffer;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
 /// What TLS runs on. rustls asks the socket for at most 16 KiB at a time; the buffer makes of that
 /// one system call for many records.
-pub(crate) type Socket = BufReader<TcpStream>;
+pub(crate) type Socket = BufReader<Heard>;
 
 /// Bytes read from the socket at once.
 pub(crate) const SOCKET_BUFFER: usize = 256 << 10;
@@ -42,11 +42,12 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: TlsStream<Socket>, traffic: Arc<Traffic>) -> Self {
+        let liveness = stream.get_ref().0.get_ref().liveness();
         let (read, write) = tokio::io::split(stream);
         let reader = FrameReader {
             stream: read,
             limit: MAX_BODY_BEFORE_WELCOME,
-            liveness: Arc::default(),
+            liveness,
             traffic: traffic.clone(),
         };
         Connection {
@@ -99,7 +100,7 @@ impl FrameReader {
             if count == 0 {
                 return Err(LinkError::Closed);
             }
-            self.liveness.heard();
+            self.liveness.took(count);
             rest = &mut rest[count..];
         }
         Ok(())

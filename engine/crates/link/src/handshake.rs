@@ -1,7 +1,8 @@
 //! From a TCP address to a negotiated connection, on both ends.
 
 use crate::connection::{Connection, SOCKET_BUFFER, TLS_BUFFER, Traffic};
-use crate::limits::HANDSHAKE_LIMIT;
+use crate::limits::{DIAL_LIMIT, HANDSHAKE_LIMIT};
+use crate::socket::Heard;
 use crate::tls::{Identity, SOURCE_NAME, check_name};
 use crate::{Hello, LinkError, Message, PROTOCOL_VERSION, RefuseCode, socket};
 use rustls::pki_types::ServerName;
@@ -30,9 +31,9 @@ pub struct Dialer {
 impl Dialer {
     /// Opens one connection and says `hello`. Returns it with the session number of the Welcome.
     pub async fn dial(&self, hello: Hello) -> Result<(Connection, u64), LinkError> {
-        timeout(HANDSHAKE_LIMIT, self.dial_unlimited(hello))
+        timeout(DIAL_LIMIT, self.dial_unlimited(hello))
             .await
-            .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs())))
+            .unwrap_or(Err(LinkError::Silent(DIAL_LIMIT.as_secs_f64())))
     }
 
     async fn dial_unlimited(&self, hello: Hello) -> Result<(Connection, u64), LinkError> {
@@ -44,7 +45,7 @@ impl Dialer {
             LinkError::Certificate(format!("{} is no server name", self.server_name))
         })?;
         let connector = TlsConnector::from(self.identity.client()?);
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, tcp);
+        let buffered = BufReader::with_capacity(SOCKET_BUFFER, Heard::new(tcp));
         let mut stream = connector
             .connect(name, buffered)
             .await
@@ -84,7 +85,7 @@ impl Caller {
             Self::receive_unlimited(tcp, identity, traffic),
         )
         .await
-        .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs())))
+        .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs_f64())))
     }
 
     async fn receive_unlimited(
@@ -94,7 +95,7 @@ impl Caller {
     ) -> Result<Caller, LinkError> {
         socket::set_up(&tcp).map_err(LinkError::io("setting up the socket"))?;
         let acceptor = TlsAcceptor::from(identity.server()?);
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, tcp);
+        let buffered = BufReader::with_capacity(SOCKET_BUFFER, Heard::new(tcp));
         let mut stream = acceptor
             .accept(buffered)
             .await
@@ -130,7 +131,7 @@ impl Caller {
         };
         timeout(HANDSHAKE_LIMIT, self.connection.writer.send(&welcome))
             .await
-            .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs())))?;
+            .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs_f64())))?;
         self.connection.reader.welcomed();
         Ok(self.connection)
     }

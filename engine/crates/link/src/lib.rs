@@ -1,7 +1,7 @@
 //! The link: the wire protocol between a source engine and a destination engine.
 //!
-//! A link *session* is a set of TLS 1.3 connections that live and die together. Every byte on them
-//! is a [`frame`] that holds one [`Message`]. The messages are described for other implementers in
+//! A link *session* is a set of TLS 1.3 connections that come and go. Every byte on them is a
+//! [`frame`] that holds one [`Message`]. The messages are described for other implementers in
 //! `docs/link-protocol.md`. This crate knows frames, messages, negotiation, certificates and
 //! sockets; it knows no VDISK, no file and no scheduler.
 
@@ -22,7 +22,7 @@ pub use runs::StableRuns;
 pub use wire::DecodeError;
 
 /// The version of the protocol that this crate speaks. Both ends must name the same one.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Why a connection of the link ended.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +53,11 @@ pub enum LinkError {
     #[error("the peer closed the connection")]
     Closed,
     /// Nothing was heard from the peer for too long.
-    #[error("nothing was heard from the peer for {0} seconds")]
-    Silent(u64),
+    #[error("nothing was heard from the peer for {0:.1} seconds")]
+    Silent(f64),
+    /// The other end found the connection dead.
+    #[error("the peer gave the connection up")]
+    GivenUp,
     /// A certificate or key cannot be used.
     #[error("certificates: {0}")]
     Certificate(String),

@@ -26,18 +26,50 @@ pub const MAX_RUNS: usize = 65_536;
 /// Most chunks that one HashRequest or Confirm may cover.
 pub const MAX_HASH_CHUNKS: u32 = 4_096;
 
-/// Most connections of one session.
+/// Most connections of one session at a time.
 pub const MAX_CONNECTIONS: u16 = 64;
 
-/// How often each end sends a Ping on every connection.
-pub const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// Most connections that one session may have had when it ends; their numbers are remembered.
+pub const MAX_CONNECTIONS_EVER: usize = 65_536;
 
-/// A connection on which no byte arrived for this long is dead.
+/// Most bytes of received frames that wait for a VDISK's disk, over all VDISKs of a session.
+pub const WINDOW_BYTES: u64 = 64 << 20;
+
+/// What every VDISK may have waiting however many there are: room for the largest frame.
+pub const LEAST_WINDOW: u64 = MAX_CHUNK as u64;
+
+/// What a work message counts for at least in its VDISK's window.
+pub const LEAST_COST: u64 = 4096;
+
+/// Most Data, Zero and Confirm of one handle that may be unfinished at the destination.
+pub const MAX_UNFINISHED: usize = 65_536;
+
+/// Most OpenVdisk, CloseVdisk and HashRequest of one session that may be unanswered.
+pub const MAX_REQUESTS: usize = 4_096;
+
+/// Most bytes of small messages that wait in an end for a peer which asks but does not listen.
+pub const MAX_WAITING: usize = 64 << 20;
+
+/// Most bytes of small messages sent on one connection of which the peer has not said that it took
+/// them.
+pub const MAX_UNCONFIRMED: usize = 4 << 20;
+
+/// Shortest and longest time between two Pings on a connection.
+pub const PING_INTERVALS: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_secs(2));
+
+/// Silence that is borne while no other connection of the session is heard, or before the round
+/// trip is known.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Time for TCP, TLS and negotiation of one connection.
-pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Silence that is never borne, however slow the link.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(120);
 
-/// The kernel gives a connection up when its data was not taken for this long. Much longer than
-/// [`SILENCE_LIMIT`], because it also counts the time in which a living peer waits for its disk.
+/// Time for TLS and negotiation of one caller at the destination.
+pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
+
+/// Time for TCP, TLS and negotiation at the source: four round trips, and losses among them.
+pub const DIAL_LIMIT: Duration = Duration::from_secs(30);
+
+/// The kernel gives a connection up when its data was not taken for this long.
 pub const UNSENT_LIMIT: Duration = Duration::from_secs(120);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub struct Liveness {
     start: Instant,
     last_heard_millis: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Default for Liveness {
@@ -16,21 +17,26 @@ impl Default for Liveness {
         Liveness {
             start: Instant::now(),
             last_heard_millis: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
         }
     }
 }
 
 impl Liveness {
-    /// Notes that bytes have arrived.
+    /// Notes bytes of frames that have arrived.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Notes that something has arrived.
     pub fn heard(&self) {
         self.last_heard_millis
             .store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// This end stops reading for a while (its disk is slow): silence is not the peer's. Ends with
-    /// the next [`Liveness::heard`].
-    pub fn not_listening(&self) {
-        self.last_heard_millis.store(u64::MAX, Ordering::Relaxed);
+    /// Bytes of frames that have arrived.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// How long nothing has arrived.

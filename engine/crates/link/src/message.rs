@@ -5,6 +5,7 @@ mod codes;
 #[cfg(test)]
 mod tests;
 
+use crate::limits::LEAST_COST;
 use crate::runs::StableRuns;
 use bytes::Bytes;
 
@@ -17,10 +18,8 @@ pub struct Hello {
     pub session: u64,
     /// The fencing token of the migration.
     pub token: u64,
-    /// Which connection of the session this is, from 0.
-    pub index: u16,
-    /// How many connections the session shall have.
-    pub connections: u16,
+    /// Number of the connection, never used twice in a session; 0 for the first.
+    pub connection: u32,
     /// Version of the sender's software, for logs.
     pub software: String,
 }
@@ -39,7 +38,7 @@ pub enum RefuseCode {
     UnknownSession = 4,
     /// The destination is stopping or not ready.
     NotReady = 5,
-    /// The message makes no sense (bad index or count).
+    /// The message makes no sense (a connection number used twice, or too many connections).
     Malformed = 6,
 }
 
@@ -81,6 +80,13 @@ pub enum FaultCode {
 
 /// Bytes of the fields of Data, which precede its payload.
 pub const DATA_FIELDS: usize = 58;
+
+impl Data {
+    /// What it counts for in its VDISK's window, in bytes.
+    pub fn cost(&self) -> u64 {
+        LEAST_COST.max(self.payload.len() as u64)
+    }
+}
 
 /// A piece of a chunk, or a whole one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,12 +247,30 @@ pub enum Message {
     },
     /// Are you there?
     Ping {
-        /// Comes back in Pong.
+        /// Comes back in Pong, on the same connection.
         stamp: u64,
+        /// Frames taken from this connection so far.
+        received: u64,
+        /// Milliseconds within which the next Ping follows on this connection.
+        interval: u32,
     },
     /// I am.
     Pong {
         /// From the Ping.
         stamp: u64,
+    },
+    /// This end has torn a connection down: so many frames were taken from it, no more will be.
+    ConnectionClosed {
+        /// Number of the connection.
+        connection: u32,
+        /// Frames taken from it.
+        received: u64,
+    },
+    /// Destination: how much of this VDISK may be sent in all.
+    Window {
+        /// The VDISK.
+        handle: u32,
+        /// Sum of the costs of all Data and Zero under this handle.
+        limit: u64,
     },
 }

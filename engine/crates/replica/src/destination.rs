@@ -10,9 +10,11 @@ mod hashing;
 mod link;
 #[cfg(test)]
 mod power_cuts;
+mod reception;
 mod session;
 mod status;
 mod vdisk;
+mod window;
 
 pub use link::DestinationLink;
 pub use status::{LinkStatus as DestinationLinkStatus, VdiskStatus as DestinationVdiskStatus};

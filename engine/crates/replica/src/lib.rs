@@ -6,6 +6,7 @@
 //! * [`endpoint`] is where a VDISK's bytes are: a file, a block device, an NBD export.
 //! * [`pacing`] and [`compression`] decide how fast and how small.
 
+mod budget;
 pub mod chunk;
 pub mod compression;
 mod conversation;
@@ -13,6 +14,8 @@ pub mod destination;
 pub mod disk_time;
 pub mod endpoint;
 pub mod hash_table;
+#[cfg(test)]
+mod hostile_link;
 pub mod journal;
 pub mod pacing;
 #[cfg(test)]

@@ -13,9 +13,11 @@ mod link;
 mod outbox;
 mod reading;
 mod session;
+mod slots;
 mod status;
 mod unreadable;
 mod vdisk;
+mod window;
 
 pub use epoch::{EpochRefused, EpochState};
 pub use limits::Limit;
@@ -51,6 +53,8 @@ struct Shared {
     /// Bumped when the set of VDISKs or their wish to be opened changes.
     attention: watch::Sender<u64>,
     link: watch::Sender<Option<Arc<SourceLink>>>,
+    /// How many a session shall have.
+    connections: watch::Sender<u16>,
     link_state: Mutex<status::LinkState>,
     pacing: Pacing,
     traffic: Arc<Traffic>,
@@ -71,6 +75,7 @@ impl Source {
             vdisks: Mutex::default(),
             attention: watch::Sender::new(0),
             link: watch::Sender::new(None),
+            connections: watch::Sender::new(0),
             link_state: Mutex::new(status::LinkState::new()),
             pacing: Pacing::default(),
             traffic: Arc::default(),

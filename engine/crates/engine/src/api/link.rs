@@ -79,11 +79,7 @@ pub(super) async fn put_link(
             token,
             compression,
         } => {
-            if connections == 0 || connections > MAX_CONNECTIONS {
-                return Err(Problem::invalid(format!(
-                    "connections must be 1 to {MAX_CONNECTIONS}"
-                )));
-            }
+            check_connections(connections)?;
             let identity = identity(&certificate, &key, &authority)?;
             let source = engine.become_source()?;
             source.put_link(SourceLink {
@@ -97,6 +93,36 @@ pub(super) async fn put_link(
             Ok(Json(json!({})))
         }
     }
+}
+
+fn check_connections(connections: u16) -> Result<(), Problem> {
+    match (1..=MAX_CONNECTIONS).contains(&connections) {
+        true => Ok(()),
+        false => Err(Problem::invalid(format!(
+            "connections must be 1 to {MAX_CONNECTIONS}"
+        ))),
+    }
+}
+
+/// What can be changed while a session goes on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LinkChange {
+    connections: u16,
+}
+
+pub(super) async fn patch_link(
+    State(engine): State<Engine>,
+    Body(change): Body<LinkChange>,
+) -> Result<Json<Value>, Problem> {
+    check_connections(change.connections)?;
+    if engine.source()?.set_connections(change.connections) {
+        return Ok(Json(json!({})));
+    }
+    Err(Problem::conflict(
+        "link_error",
+        "there is no link to change yet; PUT /v1/link first",
+    ))
 }
 
 fn identity(certificate: &str, key: &str, authority: &str) -> Result<Identity, Problem> {

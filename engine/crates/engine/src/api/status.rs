@@ -71,6 +71,8 @@ fn unconfigured() -> Value {
         "since_seconds": 0.0,
         "reason": null,
         "connections": 0,
+        "each_connection": [],
+        "lost_connections": 0,
         "sent_bytes": 0,
         "received_bytes": 0,
         "round_trip_seconds": null,

@@ -24,4 +24,6 @@ mod kind {
     pub const CLOSE_VDISK: u8 = 17;
     pub const PING: u8 = 18;
     pub const PONG: u8 = 19;
+    pub const CONNECTION_CLOSED: u8 = 20;
+    pub const WINDOW: u8 = 21;
 }

@@ -57,16 +57,15 @@ fn negotiation() -> impl Strategy<Value = Message> {
             any::<u32>(),
             any::<u64>(),
             any::<u64>(),
-            1..=64u16,
+            any::<u32>(),
             "[a-z .0-9]{0,40}"
         )
             .prop_map(
-                |(protocol, session, token, connections, software)| Message::Hello(Hello {
+                |(protocol, session, token, connection, software)| Message::Hello(Hello {
                     protocol,
                     session,
                     token,
-                    index: connections - 1,
-                    connections,
+                    connection,
                     software,
                 })
             ),
@@ -174,7 +173,16 @@ fn rest() -> impl Strategy<Value = Message> {
         any::<u32>().prop_map(|handle| Message::Flush { handle }),
         any::<u32>().prop_map(|handle| Message::Resume { handle }),
         any::<u32>().prop_map(|handle| Message::CloseVdisk { handle }),
-        any::<u64>().prop_map(|stamp| Message::Ping { stamp }),
+        any::<(u64, u64, u32)>().prop_map(|(stamp, received, interval)| Message::Ping {
+            stamp,
+            received,
+            interval
+        }),
+        any::<(u32, u64)>().prop_map(|(connection, received)| Message::ConnectionClosed {
+            connection,
+            received
+        }),
+        any::<(u32, u64)>().prop_map(|(handle, limit)| Message::Window { handle, limit }),
         any::<u64>().prop_map(|stamp| Message::Pong { stamp }),
     ]
 }

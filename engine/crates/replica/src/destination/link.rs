@@ -114,8 +114,9 @@ impl Shared {
         };
         match refusal {
             Ok(session) => {
+                let number = caller.hello.connection;
                 let connection = caller.welcome(session.number).await?;
-                session.join(connection);
+                session.join(number, connection);
                 Ok(())
             }
             Err((code, message)) => {
@@ -131,10 +132,10 @@ impl Shared {
         caller: &Caller,
     ) -> Result<Arc<Session>, (RefuseCode, String)> {
         let hello = &caller.hello;
-        if hello.index != 0 {
+        if hello.connection != 0 {
             return Err((
                 RefuseCode::Malformed,
-                "the first connection must have index 0".into(),
+                "the first connection must have number 0".into(),
             ));
         }
         let _turn = self.turnover.lock().await;
@@ -144,8 +145,10 @@ impl Shared {
         let shared = self.clone();
         let ended = move |number, reason: String| shared.session_ended(number, &reason);
         let session = Session::start(self, number, hello.token, ended);
+        let malformed = |why| (RefuseCode::Malformed, why);
+        session.admit(0).map_err(malformed)?;
         *lock(&self.session) = Some(session.clone());
-        lock(&self.link_state).up(hello.connections);
+        lock(&self.link_state).up();
         tracing::info!(
             session = number,
             token = hello.token,
@@ -163,6 +166,8 @@ impl Shared {
         let session = lock(&self.session).clone();
         match session {
             Some(session) if session.number == number && session.token == caller.hello.token => {
+                let admitted = session.admit(caller.hello.connection);
+                admitted.map_err(|why| (RefuseCode::Malformed, why))?;
                 Ok(session)
             }
             _ => Err((

@@ -7,7 +7,7 @@ use super::attachment::Attachment;
 use super::lock;
 use super::vdisk::Vdisk;
 use crate::chunk::{CHUNK_SIZE, Geometry};
-use crate::conversation::{Outlet, queues};
+use crate::conversation::Outgoing;
 use crate::endpoint::EndpointSpec;
 use crate::powercut::mount::Mounted;
 use crate::powercut::{Disk, Image};
@@ -78,8 +78,8 @@ fn serve(kind: Kind, folder: &Path, sockets: &Path) -> (Option<Server>, Endpoint
 }
 
 /// Notes what is acknowledged, at once.
-async fn listen(outlet: Outlet, disk: Arc<Disk>, acknowledged: Acknowledged) {
-    while let Some(message) = outlet.next_urgent().await {
+async fn listen(outgoing: Outgoing, disk: Arc<Disk>, acknowledged: Acknowledged) {
+    while let Some(message) = outgoing.next_small().await {
         match message {
             Message::Ack { ids, .. } => {
                 let mut acknowledged = lock(&acknowledged);
@@ -185,10 +185,10 @@ async fn live(
     let forget = random.random_bool(0.2);
     vdisk.prepare(forget, 1).await.unwrap();
     let opened = disk.steps();
-    let (outgoing, outlet) = queues();
-    let attachment = Attachment::start(vdisk.clone(), 1, 1, outgoing);
+    let outgoing = Outgoing::default();
+    let attachment = Attachment::start(vdisk.clone(), 1, 1, outgoing.clone());
     let acknowledged = Acknowledged::default();
-    let listener = tokio::spawn(listen(outlet, disk.clone(), acknowledged.clone()));
+    let listener = tokio::spawn(listen(outgoing, disk.clone(), acknowledged.clone()));
     let mut writer = Writer {
         geometry: vdisk.geometry(),
         disk: disk.clone(),

@@ -1,95 +1,55 @@
-//! One session: all connections of one source, from its first Hello until one of them fails.
+//! One session: all connections of one source, from its first Hello until the last of them is gone.
 
-use super::attachment::{Attachment, fault};
-use super::hashing::hash_chunks;
+use super::reception::Reception;
 use super::{Shared, lock};
-use crate::chunk::CHUNK_SIZE;
-use crate::conversation::{Outgoing, Parties, Receive, RoundTrip, queues, spawn_connection};
-use crate::trouble::{Trouble, TroubleCode};
-use drover_link::limits::MAX_CHUNK;
-use drover_link::{Connection, Data, LinkError, Message};
-use std::collections::HashMap;
-use std::future::Future;
-use std::sync::{Arc, Mutex, Weak};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use crate::conversation::{Connections, Event, Outgoing, Parties, Roster};
+use drover_link::Connection;
+use drover_link::limits::{HANDSHAKE_LIMIT, MAX_CONNECTIONS, MAX_CONNECTIONS_EVER};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-/// Bytes of received data that may wait to be written.
-const MEMORY: usize = 64 << 20;
-
-/// Hash requests that are served at once.
-const HASHERS: usize = 4;
 
 pub(super) struct Session {
     pub(super) number: u64,
     pub(super) token: u64,
-    pub(super) round_trip: Arc<RoundTrip>,
-    joining: tokio::sync::mpsc::UnboundedSender<Connection>,
+    pub(super) roster: Arc<Roster>,
+    /// Numbers that connections have had.
+    used: Mutex<HashSet<u32>>,
+    joining: mpsc::UnboundedSender<(u32, Connection)>,
     ending: CancellationToken,
     over: CancellationToken,
 }
 
-/// What the readers of a session need.
-struct Reception {
-    shared: Weak<Shared>,
-    token: u64,
-    outgoing: Outgoing,
-    handles: Mutex<HashMap<u32, Arc<Attachment>>>,
-    memory: Arc<Semaphore>,
-    hashers: Arc<Semaphore>,
-    tasks: TaskTracker,
-}
-
 impl Session {
-    /// Starts a session with its first connection. `ended` is called with the reason.
+    /// Starts a session. `ended` is called with the reason.
     pub(super) fn start(
         shared: &Arc<Shared>,
         number: u64,
         token: u64,
         ended: impl FnOnce(u64, String) + Send + 'static,
     ) -> Arc<Session> {
-        let (joining, mut joined) = tokio::sync::mpsc::unbounded_channel();
-        let (outgoing, outlet) = queues();
-        let round_trip = Arc::<RoundTrip>::default();
-        let reception = Arc::new(Reception {
-            shared: Arc::downgrade(shared),
-            token,
-            outgoing: outgoing.clone(),
-            handles: Mutex::default(),
-            memory: Arc::new(Semaphore::new(MEMORY)),
-            hashers: Arc::new(Semaphore::new(HASHERS)),
-            tasks: TaskTracker::new(),
-        });
-        let parties = Parties {
+        let (joining, joined) = mpsc::unbounded_channel();
+        let outgoing = Outgoing::default();
+        let reception = Arc::new(Reception::new(shared, token, outgoing.clone()));
+        let roster = Arc::<Roster>::default();
+        let connections = Connections::new(Parties {
             receiver: reception.clone(),
             outgoing,
-            outlet,
-            round_trip: round_trip.clone(),
-        };
+            roster: roster.clone(),
+        });
         let (ending, over) = (CancellationToken::new(), CancellationToken::new());
         let session = Arc::new(Session {
             number,
             token,
-            round_trip,
+            roster,
+            used: Mutex::default(),
             joining,
             ending: ending.clone(),
             over: over.clone(),
         });
         tokio::spawn(async move {
-            let mut tasks = JoinSet::new();
-            let reason = loop {
-                tokio::select! {
-                    () = ending.cancelled() => break None,
-                    Some(connection) = joined.recv() => spawn_connection(&mut tasks, connection, &parties),
-                    Some(first) = tasks.join_next() => break Some(match first {
-                        Ok(error) => error.to_string(),
-                        Err(error) => format!("a connection's task failed: {error}"),
-                    }),
-                }
-            };
-            tasks.shutdown().await;
+            let reason = converse(number, connections, joined, ending).await;
             reception.close().await;
             over.cancel();
             if let Some(reason) = reason {
@@ -99,9 +59,23 @@ impl Session {
         session
     }
 
-    pub(super) fn join(&self, connection: Connection) {
+    /// Whether a connection of this number may be welcomed; it may be asked once.
+    pub(super) fn admit(&self, number: u32) -> Result<(), String> {
+        let mut used = lock(&self.used);
+        if self.roster.living().len() >= usize::from(MAX_CONNECTIONS) {
+            return Err(format!(
+                "a session has at most {MAX_CONNECTIONS} connections"
+            ));
+        }
+        if used.len() >= MAX_CONNECTIONS_EVER || !used.insert(number) {
+            return Err(format!("connection {number} cannot be had (again)"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn join(&self, number: u32, connection: Connection) {
         // A session that has just ended drops the connection, and the source begins anew.
-        let _ = self.joining.send(connection);
+        let _ = self.joining.send((number, connection));
     }
 
     /// Ends all connections and waits until no write of this session can happen any more.
@@ -112,245 +86,31 @@ impl Session {
     }
 }
 
-impl Reception {
-    /// Every write is finished or dropped when this returns.
-    async fn close(&self) {
-        let attachments: Vec<_> = lock(&self.handles)
-            .drain()
-            .map(|(_, attachment)| attachment)
-            .collect();
-        for attachment in attachments {
-            attachment.close().await;
-        }
-        self.tasks.close();
-        self.tasks.wait().await;
-        // An open that was under way may have attached meanwhile.
-        let late: Vec<_> = lock(&self.handles)
-            .drain()
-            .map(|(_, attachment)| attachment)
-            .collect();
-        for attachment in late {
-            attachment.close().await;
-        }
-    }
-
-    fn attachment(&self, handle: u32) -> Option<Arc<Attachment>> {
-        lock(&self.handles).get(&handle).cloned()
-    }
-
-    /// Waits for a share of the memory budget: this is what holds back a source that is faster
-    /// than the disk.
-    async fn memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = bytes.clamp(4096, MAX_CHUNK) as u32;
-        self.memory.clone().acquire_many_owned(bytes).await.ok()
-    }
-
-    async fn data(&self, data: Data) {
-        let Some(attachment) = self.attachment(data.handle) else {
-            return;
-        };
-        let memory = self.memory(data.raw_length as usize).await;
-        self.tasks.spawn(async move {
-            attachment.write(data).await;
-            drop(memory);
-        });
-    }
-
-    /// Runs `work` on the attachment of a handle; messages for closed handles mean nothing.
-    async fn work<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        handle: u32,
-        work: impl FnOnce(Arc<Attachment>) -> F,
-    ) {
-        let Some(attachment) = self.attachment(handle) else {
-            return;
-        };
-        let memory = self.memory(0).await;
-        let work = work(attachment);
-        self.tasks.spawn(async move {
-            work.await;
-            drop(memory);
-        });
-    }
-
-    async fn hash(&self, handle: u32, request: u64, first: u32, count: u32) {
-        let Some(attachment) = self.attachment(handle) else {
-            return;
-        };
-        let hashers = self.hashers.clone();
-        let memory = self.memory(0).await;
-        self.tasks.spawn(async move {
-            let Ok(_turn) = hashers.acquire_owned().await else {
-                return;
-            };
-            let _memory = memory;
-            let chunks = attachment.vdisk().geometry().chunks();
-            if first.checked_add(count).is_none_or(|end| end > chunks) {
-                let text =
-                    format!("chunks {first} to {first} + {count} of {chunks} cannot be hashed");
-                return attachment.fail(Trouble::new(TroubleCode::SizeMismatch, text));
-            }
-            match hash_chunks(attachment.vdisk(), first, count).await {
-                Ok(runs) => attachment.outgoing.send(Message::HashReply {
-                    handle,
-                    request,
-                    runs,
-                }),
-                Err(trouble) => attachment.fail(trouble),
-            }
-        });
-    }
-
-    fn open(self: &Arc<Self>, request: Open) {
-        let reception = self.clone();
-        self.tasks.spawn(async move {
-            let handle = request.handle;
-            if let Err(trouble) = reception.open_vdisk(request).await {
-                reception.outgoing.send(fault(handle, &trouble));
-            }
-        });
-    }
-
-    async fn open_vdisk(&self, request: Open) -> Result<(), Trouble> {
-        let Open {
-            handle,
-            name,
-            size,
-            chunk_size,
-            forget,
-        } = request;
-        let shared = self.shared.upgrade();
-        let vdisk = shared
-            .as_ref()
-            .and_then(|shared| lock(&shared.vdisks).get(&name).cloned());
-        let (Some(shared), Some(vdisk)) = (shared, vdisk) else {
-            let text = format!("VDISK {name} is not known here; PUT it to the destination engine");
-            return Err(Trouble::new(TroubleCode::UnknownVdisk, text));
-        };
-        if shared.tokens.is_fenced(self.token) {
-            return Err(Trouble::new(
-                TroubleCode::Fenced,
-                "the destination is fenced",
-            ));
-        }
-        if vdisk.geometry().size() != size || chunk_size != CHUNK_SIZE {
-            let here = vdisk.geometry().size();
-            let text = format!(
-                "VDISK {name} has {here} bytes in chunks of {CHUNK_SIZE} here, {size} in chunks of {chunk_size} at the source"
-            );
-            return Err(Trouble::new(TroubleCode::SizeMismatch, text));
-        }
-        let runs = vdisk.prepare(forget, self.token).await?;
-        let attachment =
-            Attachment::start(vdisk.clone(), handle, self.token, self.outgoing.clone());
-        vdisk.attach(attachment.clone());
-        lock(&self.handles).insert(handle, attachment);
-        let pieces = runs.pieces();
-        let count = pieces.len();
-        for (index, (first, runs)) in pieces.into_iter().enumerate() {
-            self.outgoing.send(Message::VdiskOpened {
-                handle,
-                first,
-                runs,
-                last: index + 1 == count,
-            });
-        }
-        Ok(())
-    }
-}
-
-struct Open {
-    handle: u32,
-    name: String,
-    size: u64,
-    chunk_size: u32,
-    forget: bool,
-}
-
-/// Readers share the reception.
-impl Receive for Reception {
-    async fn receive(self: &Arc<Self>, message: Message) -> Result<(), LinkError> {
-        match message {
-            Message::Data(data) => self.data(data).await,
-            Message::Zero {
-                handle,
-                id,
-                offset,
-                length,
-                foreground,
-            } => {
-                let zero = |attachment: Arc<Attachment>| async move {
-                    attachment.zero(id, offset, length, foreground).await;
-                };
-                self.work(handle, zero).await;
-            }
-            Message::Confirm {
-                handle,
-                id,
-                first,
-                count,
-            } => {
-                let confirm = |attachment: Arc<Attachment>| async move {
-                    attachment.confirm(id, first, count).await;
-                };
-                self.work(handle, confirm).await;
-            }
-            Message::OpenVdisk {
-                handle,
-                name,
-                size,
-                chunk_size,
-                forget,
-            } => {
-                self.open(Open {
-                    handle,
-                    name,
-                    size,
-                    chunk_size,
-                    forget,
-                });
-            }
-            Message::HashRequest {
-                handle,
-                request,
-                first,
-                count,
-            } => {
-                self.hash(handle, request, first, count).await;
-            }
-            Message::RootRequest { handle } => {
-                if let Some(attachment) = self.attachment(handle) {
-                    let root = attachment.vdisk().root();
-                    self.outgoing.send(Message::RootReply { handle, root });
+/// Runs the connections until the session is over. Returns why, or None if it was ended from here;
+/// nothing is received any more then.
+async fn converse(
+    session: u64,
+    mut connections: Connections<Reception>,
+    mut joined: mpsc::UnboundedReceiver<(u32, Connection)>,
+    ending: CancellationToken,
+) -> Option<String> {
+    let begin = tokio::time::Instant::now();
+    let mut begun = false;
+    let reason = loop {
+        tokio::select! {
+            () = ending.cancelled() => break None,
+            Some((number, connection)) = joined.recv() => begun |= connections.join(number, connection),
+            event = connections.next() => match event {
+                Event::Over(reason) => break Some(reason.to_string()),
+                Event::Lost { number, reason } => {
+                    tracing::info!(session, connection = number, "connection lost: {reason}");
                 }
-            }
-            Message::Flush { handle } => {
-                if let Some(attachment) = self.attachment(handle) {
-                    attachment.hurry();
-                }
-            }
-            Message::CloseVdisk { handle } => {
-                let attachment = lock(&self.handles).remove(&handle);
-                if let Some(attachment) = attachment {
-                    self.tasks.spawn(async move { attachment.close().await });
-                }
-            }
-            other => {
-                return Err(LinkError::Protocol(format!(
-                    "a source does not send {}",
-                    name_of(&other)
-                )));
+            },
+            () = tokio::time::sleep_until(begin + HANDSHAKE_LIMIT), if !begun => {
+                break Some("its first connection never came about".to_owned());
             }
         }
-        Ok(())
-    }
-}
-
-/// The message without its content.
-fn name_of(message: &Message) -> String {
-    let text = format!("{message:?}");
-    text.split([' ', '(', '{'])
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    };
+    connections.shutdown().await;
+    reason
 }

@@ -1,6 +1,7 @@
 //! What a destination shows of itself.
 
 use super::{Destination, Vdisk, lock};
+use crate::conversation::ConnectionStatus;
 use crate::disk_time::DiskStatus;
 use crate::trouble::{Trouble, TroubleCode};
 use serde::Serialize;
@@ -18,6 +19,10 @@ pub struct LinkStatus {
     pub reason: Option<String>,
     /// Connections of the session.
     pub connections: u16,
+    /// Each of them.
+    pub each_connection: Vec<ConnectionStatus>,
+    /// Connections that ended while a session went on, since it began.
+    pub lost_connections: u64,
     /// Frame bytes sent since the engine started.
     pub sent_bytes: u64,
     /// Frame bytes received since the engine started.
@@ -60,7 +65,6 @@ pub(super) struct LinkState {
     state: &'static str,
     since: Instant,
     reason: Option<String>,
-    connections: u16,
     sessions: u64,
 }
 
@@ -70,7 +74,6 @@ impl LinkState {
             state: "unconfigured",
             since: Instant::now(),
             reason: None,
-            connections: 0,
             sessions: 0,
         }
     }
@@ -88,18 +91,16 @@ impl LinkState {
         }
     }
 
-    pub(super) fn up(&mut self, connections: u16) {
+    pub(super) fn up(&mut self) {
         self.set("up");
         self.since = Instant::now();
         self.reason = None;
-        self.connections = connections;
         self.sessions += 1;
     }
 
     pub(super) fn down(&mut self, reason: &str) {
         self.set("listening");
         self.reason = Some(reason.to_owned());
-        self.connections = 0;
     }
 }
 
@@ -109,12 +110,20 @@ impl Destination {
         let session = lock(&self.shared.session).clone();
         let state = lock(&self.shared.link_state);
         let traffic = &self.shared.traffic;
-        let round_trip = session.and_then(|session| session.round_trip.latest());
+        let roster = session.map(|session| session.roster.clone());
+        let roster = roster.unwrap_or_default();
+        let living = roster.living();
+        let round_trip = roster.round_trip();
         LinkStatus {
             state: state.state,
             since_seconds: state.since.elapsed().as_secs_f64(),
             reason: state.reason.clone(),
-            connections: state.connections,
+            connections: living.len() as u16,
+            each_connection: living
+                .into_iter()
+                .map(|(number, health)| ConnectionStatus::up(number, &health))
+                .collect(),
+            lost_connections: roster.lost.load(Ordering::Relaxed),
             sent_bytes: traffic.sent.load(Ordering::Relaxed),
             received_bytes: traffic.received.load(Ordering::Relaxed),
             round_trip_seconds: round_trip.map(|time| time.as_secs_f64()),

@@ -186,6 +186,8 @@ impl Vdisk {
         self.forget_read(offset, length);
         let endpoint = self.endpoint()?;
         let operation = self.disk.begin();
+        #[cfg(test)]
+        crate::hostile_link::slow_disk().await;
         endpoint.write(offset, raw).await?;
         drop(operation);
         self.written_bytes.fetch_add(length, Ordering::Relaxed);

@@ -3,8 +3,10 @@
 use super::lock;
 use super::outbox::Outbox;
 use super::vdisk::{State, Vdisk};
+use crate::conversation::LostData;
 use crate::trouble::TroubleCode;
 use drover_link::Message;
+use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 /// The VDISK in the session of the moment.
@@ -13,8 +15,10 @@ pub(super) struct Attachment {
     pub(super) cancel: CancellationToken,
     pub(super) opened: bool,
     forgot: bool,
-    /// Pieces of VdiskOpened received so far.
-    runs: Vec<(bool, u32)>,
+    /// Pieces of VdiskOpened received so far, by their first chunks; they come in any order.
+    pieces: BTreeMap<u32, Vec<(bool, u32)>>,
+    /// Chunks of the pieces.
+    covered: u64,
 }
 
 impl Vdisk {
@@ -49,7 +53,8 @@ impl Vdisk {
             cancel,
             opened: false,
             forgot,
-            runs: Vec::new(),
+            pieces: BTreeMap::new(),
+            covered: 0,
         });
     }
 
@@ -70,14 +75,45 @@ impl Vdisk {
         }
     }
 
-    /// A piece of the destination's chunk states. When it was the last one, returns what the tasks
-    /// of the attachment need.
+    /// The destination takes more.
+    pub(super) fn window(&self, handle: u32, limit: u64) {
+        let state = lock(&self.state);
+        if let Some(attachment) = &state.attachment
+            && state.handle() == Some(handle)
+        {
+            attachment.outbox.window.raise(limit);
+        }
+    }
+
+    /// A piece went down with its connection: it is read and sent again.
+    pub(super) fn lost(&self, data: LostData) {
+        let mut state = lock(&self.state);
+        let State {
+            attachment,
+            scheduler,
+            sent,
+            ..
+        } = &mut *state;
+        let Some(attachment) = attachment
+            .as_ref()
+            .filter(|attachment| attachment.outbox.handle() == data.handle)
+        else {
+            return;
+        };
+        attachment.outbox.window.give_back(data.cost);
+        scheduler.requeue(data.id);
+        sent.resent_bytes += u64::from(data.raw_length);
+        drop(state);
+        self.wake();
+    }
+
+    /// A piece of the destination's chunk states. When it was the last one missing, returns what
+    /// the tasks of the attachment need.
     pub(super) fn opened(
         &self,
         handle: u32,
         first: u32,
         runs: impl Iterator<Item = (bool, u32)>,
-        last: bool,
     ) -> Result<Option<(Outbox, CancellationToken)>, String> {
         let mut state = lock(&self.state);
         let State {
@@ -93,32 +129,27 @@ impl Vdisk {
         else {
             return Ok(None);
         };
-        let known: u64 = attachment
-            .runs
-            .iter()
-            .map(|(_, count)| u64::from(*count))
-            .sum();
-        if attachment.opened || known != u64::from(first) {
-            return Err(format!("chunk states of {} out of order", self.name()));
+        let runs: Vec<_> = runs.collect();
+        let count: u64 = runs.iter().map(|(_, count)| u64::from(*count)).sum();
+        let chunks = u64::from(self.geometry().chunks());
+        attachment.covered += count;
+        let twice = attachment.pieces.insert(first, runs).is_some();
+        if attachment.opened || twice || attachment.covered > chunks {
+            return Err(format!("chunk states of {} overlap", self.name()));
         }
-        attachment.runs.extend(runs);
-        if !last {
+        if attachment.covered < chunks {
             return Ok(None);
         }
-        let covered: u64 = attachment
-            .runs
-            .iter()
-            .map(|(_, count)| u64::from(*count))
-            .sum();
-        if covered != u64::from(self.geometry().chunks()) {
-            return Err(format!(
-                "chunk states of {covered} chunks instead of {}",
-                self.geometry().chunks()
-            ));
+        let pieces = std::mem::take(&mut attachment.pieces);
+        let mut next = 0;
+        for (first, runs) in &pieces {
+            if *first != next {
+                return Err(format!("chunk states of {} overlap", self.name()));
+            }
+            next += runs.iter().map(|(_, count)| *count).sum::<u32>();
         }
         attachment.opened = true;
-        sent.resent_bytes +=
-            scheduler.opened(std::mem::take(&mut attachment.runs), attachment.forgot);
+        sent.resent_bytes += scheduler.opened(pieces.into_values().flatten(), attachment.forgot);
         if trouble
             .as_ref()
             .is_some_and(|trouble| trouble.code == TroubleCode::UnknownVdisk)

@@ -3,14 +3,15 @@
 use super::lock;
 use super::outbox::{Lane, Outbox};
 use super::vdisk::Vdisk;
+use crate::budget::Share;
 use crate::chunk::CHUNK_SIZE;
 use crate::endpoint::{Span, zero_chunks};
 use crate::scheduler::Work;
 use crate::trouble::{Trouble, TroubleCode};
 use drover_link::Message;
+use drover_link::limits::LEAST_COST;
 use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// What follows from one exploration and goes on at once; a comparison holds one chunk in memory.
@@ -22,15 +23,7 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
     loop {
         changed.borrow_and_update();
         // Memory first: a chunk stays pending, and so free to be written, until its turn comes.
-        let Ok(memory) = outbox
-            .lanes
-            .background
-            .clone()
-            .acquire_many_owned(CHUNK_SIZE)
-            .await
-        else {
-            return;
-        };
+        let memory = outbox.memory(Lane::Background, u64::from(CHUNK_SIZE)).await;
         vdisk.limits.look(&vdisk, &outbox);
         let work = {
             let mut state = lock(&vdisk.state);
@@ -56,7 +49,7 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
     }
 }
 
-async fn act(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work, memory: OwnedSemaphorePermit) {
+async fn act(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work, memory: Share) {
     let attempt = vdisk.attempt();
     let outcome = match work {
         Work::Explore { id, first, count } => {
@@ -121,12 +114,10 @@ async fn follow(vdisk: &Arc<Vdisk>, outbox: &Outbox, work: Work) {
         Work::Zero { id, first, count } => {
             let geometry = vdisk.geometry();
             let (offset, length) = (geometry.offset(first), geometry.bytes(first, count));
-            let budget = outbox.lanes.background.clone();
-            if let Ok(memory) = budget.acquire_many_owned(4096).await {
-                outbox
-                    .send_zeros(vdisk, id, offset, length, Lane::Background, memory)
-                    .await;
-            }
+            let memory = outbox.memory(Lane::Background, LEAST_COST).await;
+            outbox
+                .send_zeros(vdisk, id, offset, length, Lane::Background, memory)
+                .await;
         }
         Work::Hash {
             id,
@@ -143,7 +134,7 @@ async fn send_chunk(
     outbox: &Outbox,
     id: u64,
     chunk: u32,
-    memory: OwnedSemaphorePermit,
+    memory: Share,
 ) -> Result<(), Trouble> {
     let geometry = vdisk.geometry();
     let offset = geometry.offset(chunk);

@@ -105,6 +105,13 @@ impl Vdisk {
         Ok(())
     }
 
+    /// The guest wrote this before an epoch was sealed.
+    #[cfg(test)]
+    pub(crate) fn mark_dirty(&self, offset: u64, length: u64) {
+        lock(&self.state).scheduler.mark_dirty(offset, length);
+        self.wake();
+    }
+
     async fn read_epoch(&self, number: u64, socket: PathBuf, export: String, bitmap: String) {
         let read = dirty_extents(
             &socket,

@@ -3,10 +3,10 @@
 use super::lock;
 use super::outbox::{Lane, Outbox};
 use super::vdisk::Vdisk;
+use crate::budget::Share;
 use crate::chunk::CHUNK_SIZE;
 use crate::scheduler::Piece;
 use std::sync::Arc;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// Takes foreground work as long as the attachment lasts.
@@ -14,15 +14,7 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
     let mut changed = vdisk.watch();
     loop {
         changed.borrow_and_update();
-        let Ok(memory) = outbox
-            .lanes
-            .foreground
-            .clone()
-            .acquire_many_owned(CHUNK_SIZE)
-            .await
-        else {
-            return;
-        };
+        let memory = outbox.memory(Lane::Foreground, u64::from(CHUNK_SIZE)).await;
         let pieces = {
             let mut state = lock(&vdisk.state);
             let pieces = match state.trouble {
@@ -53,12 +45,12 @@ fn send(
     outbox: &Outbox,
     cancel: &CancellationToken,
     pieces: Vec<Piece>,
-    mut memory: OwnedSemaphorePermit,
+    mut memory: Share,
 ) {
     let geometry = vdisk.geometry();
     for piece in pieces {
         let (offset, length) = geometry.piece(piece.chunk, piece.first_block, piece.blocks);
-        let Some(memory) = memory.split(length as usize) else {
+        let Some(memory) = memory.split(u64::from(length)) else {
             unreachable!("the pieces of a chunk are not longer than a chunk")
         };
         let (vdisk, outbox, cancel) = (vdisk.clone(), outbox.clone(), cancel.clone());

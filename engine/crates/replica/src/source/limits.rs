@@ -1,6 +1,6 @@
 //! What keeps background replication from being faster: where its data waits.
 
-use super::outbox::{BACKGROUND_MEMORY, Outbox};
+use super::outbox::Outbox;
 use super::vdisk::Vdisk;
 use crate::chunk::CHUNK_SIZE;
 use serde::Serialize;
@@ -31,25 +31,33 @@ const KINDS: [Limit; 4] = [Limit::Source, Limit::Pacing, Limit::Processor, Limit
 pub(super) struct Limits {
     /// Pieces that wait for pacing.
     pacing: AtomicUsize,
+    /// Pieces that wait for the destination to take more.
+    window: AtomicUsize,
     chunks: Mutex<[f64; KINDS.len()]>,
 }
 
-/// A piece that waits for pacing until this is dropped.
-pub(super) struct Paced<'a>(&'a Limits);
+/// A piece that waits until this is dropped.
+pub(super) struct Waiting<'a>(&'a AtomicUsize);
 
 impl Limits {
-    pub(super) fn pace(&self) -> Paced<'_> {
-        self.pacing.fetch_add(1, Ordering::Relaxed);
-        Paced(self)
+    /// A piece waits for pacing.
+    pub(super) fn pace(&self) -> Waiting<'_> {
+        Waiting::new(&self.pacing)
+    }
+
+    /// A piece waits for room in the destination's window.
+    pub(super) fn queue(&self) -> Waiting<'_> {
+        Waiting::new(&self.window)
     }
 
     /// Looks where the chunks are now.
     pub(super) fn look(&self, vdisk: &Vdisk, outbox: &Outbox) {
-        let free = outbox.lanes.background.available_permits();
-        let held = BACKGROUND_MEMORY.saturating_sub(free) / CHUNK_SIZE as usize;
+        let lanes = &outbox.lanes;
+        let held = (lanes.background.held(outbox.handle()) / u64::from(CHUNK_SIZE)) as usize;
         let reading = vdisk.disk.status().waiting;
         let pacing = self.pacing.load(Ordering::Relaxed);
-        let queued = outbox.lanes.outgoing.waiting();
+        let window = self.window.load(Ordering::Relaxed);
+        let queued = window + lanes.outgoing.background_of(outbox.handle());
         let rest = held.saturating_sub(reading + pacing + queued);
         let mut chunks = super::lock(&self.chunks);
         for (mean, now) in chunks.iter_mut().zip([reading, pacing, rest, queued]) {
@@ -69,8 +77,15 @@ impl Limits {
     }
 }
 
-impl Drop for Paced<'_> {
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.pacing.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -10,9 +10,19 @@ use tokio::time::{Instant, sleep};
 
 /// First pause after a failure; doubled each time, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A session that lasted this long was a good one: the pauses begin anew.
-const GOOD_SESSION: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A session or connection that lasted this long was a good one: the pauses begin anew.
+pub(super) const GOOD: Duration = Duration::from_secs(10);
+
+/// The pause after the next failure.
+pub(super) fn pauses(before: Duration) -> Duration {
+    (before * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
+}
+
+/// Half as long up to half longer, so that not all come at once.
+pub(super) fn jitter(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..1.5))
+}
 
 /// How a source reaches its destination.
 #[derive(Debug, Clone)]
@@ -21,7 +31,7 @@ pub struct SourceLink {
     pub connect: String,
     /// The name in the destination's certificate.
     pub server_name: String,
-    /// Connections of a session.
+    /// Connections of a session, until told otherwise.
     pub connections: u16,
     /// Certificates of the source.
     pub identity: Identity,
@@ -35,7 +45,18 @@ impl Source {
     /// Connects in the background, with these settings from now on.
     pub fn put_link(&self, link: SourceLink) {
         lock(&self.shared.link_state).reconfigured();
+        self.shared.connections.send_replace(link.connections);
         self.shared.link.send_replace(Some(Arc::new(link)));
+    }
+
+    /// Adds connections to the session or takes some away; it goes on meanwhile. False if there is
+    /// no link yet.
+    pub fn set_connections(&self, connections: u16) -> bool {
+        let configured = self.shared.link.borrow().is_some();
+        if configured {
+            self.shared.connections.send_replace(connections);
+        }
+        configured
     }
 }
 
@@ -66,14 +87,14 @@ pub(super) async fn keep_connected(shared: Arc<Shared>) {
                 lock(&shared.link_state).down(reason.to_string());
             }
         }
-        if began.elapsed() > GOOD_SESSION {
+        if began.elapsed() > GOOD {
             pause = FIRST_PAUSE;
         }
         tokio::select! {
             () = shared.stopping.cancelled() => return,
-            () = sleep(pause.mul_f64(rand::random_range(0.5..1.5))) => {}
+            () = sleep(jitter(pause)) => {}
             _ = configured.changed() => configured.mark_changed(),
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = pauses(pause);
     }
 }

@@ -3,19 +3,22 @@
 use super::Shared;
 use super::lock;
 use super::vdisk::Vdisk;
+use super::window::Window;
+use crate::budget::{Budget, Share};
 use crate::compression::Compressor;
 use crate::conversation::Outgoing;
 use crate::pacing::Pacer;
 use bytes::Bytes;
+use drover_link::limits::LEAST_COST;
 use drover_link::{Data, Message};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Bytes of background data that may be on their way from the endpoints to the sockets.
-pub(super) const BACKGROUND_MEMORY: usize = 32 << 20;
+/// Bytes of background data that may be on their way from the endpoints to the sockets, over all
+/// VDISKs; and what each VDISK may have whatever the others have.
+pub(super) const BACKGROUND_MEMORY: (u64, u64) = (32 << 20, 1 << 20);
 
 /// The same for foreground data.
-pub(super) const FOREGROUND_MEMORY: usize = 16 << 20;
+pub(super) const FOREGROUND_MEMORY: (u64, u64) = (16 << 20, 1 << 20);
 
 /// Bytes that a message costs on the wire besides its payload.
 const FRAME_OVERHEAD: u64 = 68;
@@ -25,8 +28,8 @@ pub(super) struct Lanes {
     pub(super) shared: Arc<Shared>,
     pub(super) outgoing: Outgoing,
     pub(super) compressor: Compressor,
-    pub(super) background: Arc<Semaphore>,
-    pub(super) foreground: Arc<Semaphore>,
+    pub(super) background: Arc<Budget>,
+    pub(super) foreground: Arc<Budget>,
 }
 
 /// The way out for one VDISK under one handle.
@@ -34,6 +37,7 @@ pub(super) struct Lanes {
 pub(super) struct Outbox {
     handle: u32,
     pub(super) lanes: Arc<Lanes>,
+    pub(super) window: Arc<Window>,
 }
 
 /// Which kind of replication a piece belongs to.
@@ -45,7 +49,12 @@ pub(super) enum Lane {
 
 impl Outbox {
     pub(super) fn new(handle: u32, lanes: Arc<Lanes>) -> Self {
-        Outbox { handle, lanes }
+        let window = Arc::default();
+        Outbox {
+            handle,
+            lanes,
+            window,
+        }
     }
 
     pub(super) fn handle(&self) -> u32 {
@@ -55,6 +64,16 @@ impl Outbox {
     /// Sends a small message before everything else.
     pub(super) fn say(&self, message: Message) {
         self.lanes.outgoing.send(message);
+    }
+
+    /// Waits for a share of the memory, in turn with the other VDISKs: this is what holds back the
+    /// reading when the link or the destination is slow.
+    pub(super) async fn memory(&self, lane: Lane, bytes: u64) -> Share {
+        let budget = match lane {
+            Lane::Background => &self.lanes.background,
+            Lane::Foreground => &self.lanes.foreground,
+        };
+        budget.acquire(self.handle, bytes).await
     }
 
     fn pacer(&self, lane: Lane) -> &Pacer {
@@ -72,7 +91,7 @@ impl Outbox {
         offset: u64,
         raw: Bytes,
         lane: Lane,
-        memory: OwnedSemaphorePermit,
+        memory: Share,
     ) {
         if is_zero(&raw) {
             return self
@@ -84,6 +103,10 @@ impl Outbox {
         let (compression, payload) = self.lanes.compressor.compress(&raw);
         drop(raw);
         let wire = payload.len() as u64 + FRAME_OVERHEAD;
+        let cost = LEAST_COST.max(payload.len() as u64);
+        let queued = vdisk.limits.queue();
+        self.window.take(cost, lane).await;
+        drop(queued);
         let paced = vdisk.limits.pace();
         self.pacer(lane).pay(wire).await;
         drop(paced);
@@ -118,8 +141,9 @@ impl Outbox {
         offset: u64,
         length: u64,
         lane: Lane,
-        memory: OwnedSemaphorePermit,
+        memory: Share,
     ) {
+        self.window.take(LEAST_COST, lane).await;
         self.pacer(lane).pay(FRAME_OVERHEAD).await;
         {
             let mut state = lock(&vdisk.state);
@@ -140,10 +164,11 @@ impl Outbox {
         );
     }
 
-    fn put(&self, lane: Lane, message: Message, memory: OwnedSemaphorePermit) {
+    fn put(&self, lane: Lane, message: Message, memory: Share) {
+        let (outgoing, handle) = (&self.lanes.outgoing, self.handle);
         match lane {
-            Lane::Background => self.lanes.outgoing.send_background(message, memory),
-            Lane::Foreground => self.lanes.outgoing.send_foreground(message, memory),
+            Lane::Background => outgoing.send_background(handle, message, memory),
+            Lane::Foreground => outgoing.send_foreground(handle, message, memory),
         }
     }
 }

@@ -1,20 +1,21 @@
-//! One session: N connections, the VDISKs opened on them, and the tasks that feed them.
+//! One session: its connections, the VDISKs opened on them, and the tasks that feed them.
 
 use super::link::SourceLink;
 use super::outbox::{BACKGROUND_MEMORY, FOREGROUND_MEMORY, Lanes, Outbox};
+use super::slots::{Attempt, Slots};
+use super::status::Running;
 use super::vdisk::Vdisk;
 use super::{Shared, background, foreground, hashing, lock};
+use crate::budget::Budget;
 use crate::chunk::CHUNK_SIZE;
 use crate::compression::Compressor;
-use crate::conversation::{Outlet, Parties, Receive, RoundTrip, queues, spawn_connection};
+use crate::conversation::{Connections, Event, LostData, Outgoing, Parties, Receive};
 use crate::trouble::Trouble;
 use drover_link::handshake::{Dialer, SOFTWARE};
 use drover_link::{Connection, Hello, LinkError, Message, PROTOCOL_VERSION};
-use futures_util::future::try_join_all;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -31,38 +32,47 @@ struct Reception {
 /// Runs a session until it ends; returns why. Dropping the future ends it as well.
 pub(super) async fn run(shared: &Arc<Shared>, link: &SourceLink) -> LinkError {
     lock(&shared.link_state).connecting();
-    let connections = match connect(shared, link).await {
-        Ok(connections) => connections,
+    let calling = Arc::new(Calling::new(shared, link));
+    let (first, number) = match calling.dial(0, 0).await {
+        Ok(first) => first,
         Err(error) => return error,
     };
-    let (outgoing, outlet) = queues();
-    let round_trip = Arc::<RoundTrip>::default();
+    let outgoing = Outgoing::default();
     let lanes = Arc::new(Lanes {
         shared: shared.clone(),
-        outgoing,
+        outgoing: outgoing.clone(),
         compressor: Compressor::new(link.compression),
-        background: Arc::new(Semaphore::new(BACKGROUND_MEMORY)),
-        foreground: Arc::new(Semaphore::new(FOREGROUND_MEMORY)),
+        background: Budget::new(BACKGROUND_MEMORY.0, BACKGROUND_MEMORY.1),
+        foreground: Budget::new(FOREGROUND_MEMORY.0, FOREGROUND_MEMORY.1),
     });
     let cancel = CancellationToken::new();
     let guard = Ending {
         shared: shared.clone(),
         _cancel: cancel.clone().drop_guard(),
     };
-    lock(&shared.link_state).up(connections.len() as u16, round_trip.clone());
-    tracing::info!(
-        address = link.connect,
-        connections = connections.len(),
-        "link up"
-    );
-    let handles = Mutex::default();
+    let running = Running {
+        roster: Arc::default(),
+        slots: Arc::new(Mutex::new(Slots::new())),
+    };
     let reception = Arc::new(Reception {
         shared: shared.clone(),
         lanes,
-        handles,
+        handles: Mutex::default(),
         cancel,
     });
-    let reason = converse(reception, connections, outlet, round_trip).await;
+    let mut connections = Connections::new(Parties {
+        receiver: reception.clone(),
+        outgoing,
+        roster: running.roster.clone(),
+    });
+    connections.join(0, first);
+    let slots = running.slots.clone();
+    lock(&shared.link_state).up(running);
+    tracing::info!(address = link.connect, session = number, "link up");
+    let reason = reception
+        .converse(&mut connections, &slots, &calling, number)
+        .await;
+    connections.shutdown().await;
     drop(guard);
     reason
 }
@@ -81,63 +91,99 @@ impl Drop for Ending {
     }
 }
 
-async fn connect(shared: &Arc<Shared>, link: &SourceLink) -> Result<Vec<Connection>, LinkError> {
-    let dialer = Dialer {
-        address: link.connect.clone(),
-        server_name: link.server_name.clone(),
-        identity: link.identity.clone(),
-        traffic: shared.traffic.clone(),
-    };
-    let hello = |session, index| Hello {
-        protocol: PROTOCOL_VERSION,
-        session,
-        token: link.token,
-        index,
-        connections: link.connections,
-        software: SOFTWARE.into(),
-    };
-    let (first, session) = dialer.dial(hello(0, 0)).await?;
-    let others = (1..link.connections).map(|index| dialer.dial(hello(session, index)));
-    let others = try_join_all(others).await?;
-    Ok(std::iter::once(first)
-        .chain(others.into_iter().map(|(connection, _)| connection))
-        .collect())
+/// How the destination is called.
+struct Calling {
+    dialer: Dialer,
+    token: u64,
 }
 
-async fn converse(
-    reception: Arc<Reception>,
-    connections: Vec<Connection>,
-    outlet: Outlet,
-    round_trip: Arc<RoundTrip>,
-) -> LinkError {
-    let mut tasks = JoinSet::new();
-    let outgoing = reception.lanes.outgoing.clone();
-    let parties = Parties {
-        receiver: reception.clone(),
-        outgoing,
-        outlet,
-        round_trip,
-    };
-    for connection in connections {
-        spawn_connection(&mut tasks, connection, &parties);
+impl Calling {
+    fn new(shared: &Shared, link: &SourceLink) -> Self {
+        let dialer = Dialer {
+            address: link.connect.clone(),
+            server_name: link.server_name.clone(),
+            identity: link.identity.clone(),
+            traffic: shared.traffic.clone(),
+        };
+        let token = link.token;
+        Calling { dialer, token }
     }
-    let mut attention = reception.shared.attention.subscribe();
-    let mut next_handle = 1;
-    loop {
-        attention.borrow_and_update();
-        reception.open_vdisks(&mut next_handle);
-        tokio::select! {
-            Some(ended) = tasks.join_next() => {
-                tasks.shutdown().await;
-                return ended.unwrap_or_else(|error| LinkError::Protocol(format!("a connection's task failed: {error}")));
-            }
-            _ = attention.changed() => {}
-            () = tokio::time::sleep(ASK_AGAIN) => reception.ask_again(),
-        }
+
+    async fn dial(&self, session: u64, connection: u32) -> Result<(Connection, u64), LinkError> {
+        let hello = Hello {
+            protocol: PROTOCOL_VERSION,
+            session,
+            token: self.token,
+            connection,
+            software: SOFTWARE.into(),
+        };
+        self.dialer.dial(hello).await
     }
+}
+
+/// Another connection for a session, or why there is none.
+struct Dialled {
+    number: u32,
+    outcome: Result<Connection, LinkError>,
 }
 
 impl Reception {
+    /// Opens VDISKs and keeps the wanted number of connections up, until the session is over.
+    async fn converse(
+        &self,
+        connections: &mut Connections<Reception>,
+        slots: &Arc<Mutex<Slots>>,
+        calling: &Arc<Calling>,
+        session: u64,
+    ) -> LinkError {
+        let mut dials = JoinSet::new();
+        let mut wanted = self.shared.connections.subscribe();
+        let mut attention = self.shared.attention.subscribe();
+        let mut next_handle = 1;
+        loop {
+            attention.borrow_and_update();
+            self.open_vdisks(&mut next_handle);
+            let wish = *wanted.borrow_and_update();
+            let retired = lock(slots).resize(wish);
+            retired
+                .into_iter()
+                .for_each(|number| connections.retire(number));
+            for attempt in lock(slots).attempts() {
+                dials.spawn(attempt_dial(
+                    attempt,
+                    slots.clone(),
+                    calling.clone(),
+                    session,
+                ));
+            }
+            tokio::select! {
+                event = connections.next() => match event {
+                    Event::Over(reason) => return reason,
+                    Event::Lost { number, reason } => {
+                        tracing::info!(session, connection = number, "connection lost: {reason}");
+                        lock(slots).down(number, reason.to_string());
+                    }
+                },
+                Some(Ok(dialled)) = dials.join_next() => {
+                    let number = dialled.number;
+                    match dialled.outcome {
+                        Ok(connection) if lock(slots).up(number) => {
+                            if !connections.join(number, connection) {
+                                lock(slots).down(number, LinkError::GivenUp.to_string());
+                            }
+                        }
+                        // Its place was taken away; the destination sees it close.
+                        Ok(_) => {}
+                        Err(error) => lock(slots).down(number, error.to_string()),
+                    }
+                }
+                _ = wanted.changed() => {}
+                _ = attention.changed() => {}
+                () = tokio::time::sleep(ASK_AGAIN) => self.ask_again(),
+            }
+        }
+    }
+
     /// Opens every VDISK that is not, or not any more.
     fn open_vdisks(&self, next_handle: &mut u32) {
         let vdisks: Vec<_> = lock(&self.shared.vdisks).values().cloned().collect();
@@ -181,13 +227,12 @@ impl Reception {
         handle: u32,
         first: u32,
         runs: impl Iterator<Item = (bool, u32)>,
-        last: bool,
     ) -> Result<(), LinkError> {
         let Some(vdisk) = self.vdisk(handle) else {
             return Ok(());
         };
         let parts = vdisk
-            .opened(handle, first, runs, last)
+            .opened(handle, first, runs)
             .map_err(LinkError::Protocol)?;
         if let Some((outbox, cancel)) = parts {
             self.feed(&vdisk, &outbox, &cancel);
@@ -220,15 +265,20 @@ impl Reception {
 }
 
 impl Receive for Reception {
-    async fn receive(self: &Arc<Self>, message: Message) -> Result<(), LinkError> {
+    fn receive(self: &Arc<Self>, message: Message) -> Result<(), LinkError> {
         match message {
             Message::VdiskOpened {
                 handle,
                 first,
                 runs,
-                last,
+                ..
             } => {
-                self.opened(handle, first, runs.iter(), last)?;
+                self.opened(handle, first, runs.iter())?;
+            }
+            Message::Window { handle, limit } => {
+                if let Some(vdisk) = self.vdisk(handle) {
+                    vdisk.window(handle, limit);
+                }
             }
             Message::Ack { handle, ids } => {
                 if let Some(vdisk) = self.vdisk(handle) {
@@ -274,4 +324,27 @@ impl Receive for Reception {
         }
         Ok(())
     }
+
+    fn lost(&self, data: LostData) {
+        if let Some(vdisk) = self.vdisk(data.handle) {
+            vdisk.lost(data);
+        }
+    }
+}
+
+async fn attempt_dial(
+    attempt: Attempt,
+    slots: Arc<Mutex<Slots>>,
+    calling: Arc<Calling>,
+    session: u64,
+) -> Dialled {
+    let number = attempt.number;
+    tokio::time::sleep(attempt.pause).await;
+    if !lock(&slots).connecting(number) {
+        let outcome = Err(LinkError::Closed);
+        return Dialled { number, outcome };
+    }
+    let outcome = calling.dial(session, number).await;
+    let outcome = outcome.map(|(connection, _)| connection);
+    Dialled { number, outcome }
 }

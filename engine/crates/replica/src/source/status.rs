@@ -3,15 +3,18 @@
 use super::epoch::EpochState;
 use super::limits::Limit;
 use super::reading::OnReadError;
+use super::slots::Slots;
 use super::unreadable::UnreadableStatus;
 use super::vdisk::{Mode, Vdisk};
 use super::{Source, lock};
 use crate::chunk::{CHUNK_SIZE, Hash};
+use crate::conversation::{ConnectionStatus, Roster};
 use crate::disk_time::DiskStatus;
 use crate::scheduler::Scheduler;
 use crate::trouble::Trouble;
 use serde::Serialize;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The link as the source sees it.
@@ -23,8 +26,14 @@ pub struct LinkStatus {
     pub since_seconds: f64,
     /// Why it is down.
     pub reason: Option<String>,
-    /// Connections of the session.
+    /// Connections that are up.
     pub connections: u16,
+    /// Connections that the session shall have.
+    pub wanted_connections: u16,
+    /// Each place for one.
+    pub each_connection: Vec<ConnectionStatus>,
+    /// Connections that ended while a session went on, since it began.
+    pub lost_connections: u64,
     /// Frame bytes sent since the engine started.
     pub sent_bytes: u64,
     /// Frame bytes received since the engine started.
@@ -146,9 +155,15 @@ pub(super) struct LinkState {
     state: &'static str,
     since: Instant,
     reason: Option<String>,
-    connections: u16,
     sessions: u64,
-    round_trip: Option<std::sync::Arc<crate::conversation::RoundTrip>>,
+    session: Option<Running>,
+}
+
+/// The session of the moment.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    pub(super) roster: Arc<Roster>,
+    pub(super) slots: Arc<Mutex<Slots>>,
 }
 
 impl LinkState {
@@ -158,9 +173,8 @@ impl LinkState {
             state,
             since,
             reason: None,
-            connections: 0,
             sessions: 0,
-            round_trip: None,
+            session: None,
         }
     }
 
@@ -180,27 +194,21 @@ impl LinkState {
 
     pub(super) fn reconfigured(&mut self) {
         self.reason = None;
-        self.connections = 0;
+        self.session = None;
         self.set("connecting");
     }
 
-    pub(super) fn up(
-        &mut self,
-        connections: u16,
-        round_trip: std::sync::Arc<crate::conversation::RoundTrip>,
-    ) {
+    pub(super) fn up(&mut self, session: Running) {
         self.set("up");
         self.reason = None;
-        self.connections = connections;
         self.sessions += 1;
-        self.round_trip = Some(round_trip);
+        self.session = Some(session);
     }
 
     pub(super) fn down(&mut self, reason: String) {
         self.set("down");
         self.reason = Some(reason);
-        self.connections = 0;
-        self.round_trip = None;
+        self.session = None;
     }
 }
 
@@ -209,15 +217,19 @@ impl Source {
     pub fn link_status(&self) -> LinkStatus {
         let state = lock(&self.shared.link_state);
         let traffic = &self.shared.traffic;
-        let round_trip = state
-            .round_trip
-            .as_ref()
-            .and_then(|round_trip| round_trip.latest());
+        let roster = state.session.as_ref().map(|session| session.roster.clone());
+        let roster = roster.unwrap_or_default();
+        let each = state.session.as_ref();
+        let each = each.map(|session| lock(&session.slots).status(&roster));
+        let round_trip = roster.round_trip();
         LinkStatus {
             state: state.state,
             since_seconds: state.since.elapsed().as_secs_f64(),
             reason: state.reason.clone(),
-            connections: state.connections,
+            connections: roster.living().len() as u16,
+            wanted_connections: *self.shared.connections.borrow(),
+            each_connection: each.unwrap_or_default(),
+            lost_connections: roster.lost.load(Ordering::Relaxed),
             sent_bytes: traffic.sent.load(Ordering::Relaxed),
             received_bytes: traffic.received.load(Ordering::Relaxed),
             round_trip_seconds: round_trip.as_ref().map(Duration::as_secs_f64),

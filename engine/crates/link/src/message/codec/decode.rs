@@ -1,9 +1,7 @@
 //! Bytes to messages.
 
 use super::kind;
-use crate::limits::{
-    MAX_ACK_IDS, MAX_CHUNK, MAX_CONNECTIONS, MAX_HASH_CHUNKS, MAX_NAME, MAX_RUNS, MAX_TEXT,
-};
+use crate::limits::{MAX_ACK_IDS, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_RUNS, MAX_TEXT};
 use crate::message::{Compression, Data, FaultCode, Hello, Message, RefuseCode};
 use crate::runs::StableRuns;
 use crate::wire::{DecodeError, Fields};
@@ -71,9 +69,19 @@ impl Message {
             },
             kind::PING => Message::Ping {
                 stamp: fields.u64("stamp")?,
+                received: fields.u64("received")?,
+                interval: fields.u32("interval")?,
             },
             kind::PONG => Message::Pong {
                 stamp: fields.u64("stamp")?,
+            },
+            kind::CONNECTION_CLOSED => Message::ConnectionClosed {
+                connection: fields.u32("connection")?,
+                received: fields.u64("received")?,
+            },
+            kind::WINDOW => Message::Window {
+                handle: fields.u32("handle")?,
+                limit: fields.u64("limit")?,
             },
             other => return Err(DecodeError::Type(other)),
         };
@@ -97,21 +105,13 @@ fn take_greeting(kind: u8, fields: &mut Fields) -> Result<Message, DecodeError> 
             message: fields.text("message", MAX_TEXT)?,
         });
     }
-    let hello = Hello {
+    Ok(Message::Hello(Hello {
         protocol: fields.u32("protocol")?,
         session: fields.u64("session")?,
         token: fields.u64("token")?,
-        index: fields.u16("index")?,
-        connections: fields.u16("connections")?,
+        connection: fields.u32("connection")?,
         software: fields.text("software", MAX_TEXT)?,
-    };
-    if hello.connections == 0 || hello.connections > MAX_CONNECTIONS {
-        return Err(value("connections", hello.connections));
-    }
-    if hello.index >= hello.connections {
-        return Err(value("index", hello.index));
-    }
-    Ok(Message::Hello(hello))
+    }))
 }
 
 fn take_opened(fields: &mut Fields) -> Result<Message, DecodeError> {

@@ -39,13 +39,32 @@ impl Message {
             Message::Flush { handle } => put_handle(out, *handle, kind::FLUSH),
             Message::Resume { handle } => put_handle(out, *handle, kind::RESUME),
             Message::CloseVdisk { handle } => put_handle(out, *handle, kind::CLOSE_VDISK),
-            Message::Ping { stamp } => {
+            Message::Ping {
+                stamp,
+                received,
+                interval,
+            } => {
                 out.put_u64_le(*stamp);
+                out.put_u64_le(*received);
+                out.put_u32_le(*interval);
                 kind::PING
             }
             Message::Pong { stamp } => {
                 out.put_u64_le(*stamp);
                 kind::PONG
+            }
+            Message::ConnectionClosed {
+                connection,
+                received,
+            } => {
+                out.put_u32_le(*connection);
+                out.put_u64_le(*received);
+                kind::CONNECTION_CLOSED
+            }
+            Message::Window { handle, limit } => {
+                out.put_u32_le(*handle);
+                out.put_u64_le(*limit);
+                kind::WINDOW
             }
         }
     }
@@ -56,8 +75,7 @@ impl Message {
                 out.put_u32_le(hello.protocol);
                 out.put_u64_le(hello.session);
                 out.put_u64_le(hello.token);
-                out.put_u16_le(hello.index);
-                out.put_u16_le(hello.connections);
+                out.put_u32_le(hello.connection);
                 put_text(out, &hello.software, MAX_TEXT);
                 kind::HELLO
             }
