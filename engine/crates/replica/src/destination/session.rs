@@ -219,14 +219,15 @@ impl Reception {
             chunk_size,
             forget,
         } = request;
-        let shared = self.shared.upgrade();
-        let vdisk = shared
-            .as_ref()
-            .and_then(|shared| lock(&shared.vdisks).get(&name).cloned());
-        let (Some(shared), Some(vdisk)) = (shared, vdisk) else {
+        let unknown = || {
             let text = format!("VDISK {name} is not known here; PUT it to the destination engine");
-            return Err(Trouble::new(TroubleCode::UnknownVdisk, text));
+            Trouble::new(TroubleCode::UnknownVdisk, text)
         };
+        let shared = self.shared.upgrade().ok_or_else(unknown)?;
+        // Two opens at once, or one and a DELETE, would leave a handle open that nobody closes.
+        let _alone = shared.registry.lock().await;
+        let vdisk = lock(&shared.vdisks).get(&name).cloned();
+        let vdisk = vdisk.ok_or_else(unknown)?;
         if shared.tokens.is_fenced(self.token) {
             return Err(Trouble::new(
                 TroubleCode::Fenced,
@@ -244,7 +245,11 @@ impl Reception {
         let attachment =
             Attachment::start(vdisk.clone(), handle, self.token, self.outgoing.clone());
         vdisk.attach(attachment.clone());
-        lock(&self.handles).insert(handle, attachment);
+        let older = lock(&self.handles).insert(handle, attachment);
+        if let Some(older) = older {
+            // The number was used twice, against the protocol; it stands for the latter from now on.
+            older.close().await;
+        }
         let pieces = runs.pieces();
         let count = pieces.len();
         for (index, (first, runs)) in pieces.into_iter().enumerate() {
