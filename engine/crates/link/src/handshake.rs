@@ -1,13 +1,13 @@
 //! From a TCP address to a negotiated connection, on both ends.
 
-use crate::connection::{Connection, SOCKET_BUFFER, TLS_BUFFER, Traffic};
+use crate::connection::{Connection, TLS_BUFFER, Traffic};
 use crate::limits::HANDSHAKE_LIMIT;
+use crate::socket::{self, Socket};
 use crate::tls::{Identity, SOURCE_NAME, check_name};
-use crate::{Hello, LinkError, Message, PROTOCOL_VERSION, RefuseCode, socket};
+use crate::{Hello, LinkError, Message, PROTOCOL_VERSION, RefuseCode};
 use rustls::pki_types::ServerName;
 use rustls::server::Acceptor;
 use std::sync::Arc;
-use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
@@ -45,11 +45,11 @@ impl Dialer {
             LinkError::Certificate(format!("{} is no server name", self.server_name))
         })?;
         let connector = TlsConnector::from(self.identity.client()?);
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, tcp);
         let mut stream = connector
-            .connect(name, buffered)
+            .connect(name, Socket::new(tcp))
             .await
             .map_err(LinkError::io("negotiating TLS"))?;
+        stream.get_mut().0.widen();
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         let mut connection = Connection::new(TlsStream::Client(stream), self.traffic.clone());
         connection.writer.send(&Message::Hello(hello)).await?;
@@ -97,8 +97,7 @@ impl Caller {
         greeted: impl FnOnce(),
     ) -> Result<Caller, LinkError> {
         socket::set_up(&tcp).map_err(LinkError::io("setting up the socket"))?;
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, tcp);
-        let hello = LazyConfigAcceptor::new(Acceptor::default(), buffered)
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(tcp))
             .await
             .map_err(LinkError::io("waiting for a hello of TLS"))?;
         greeted();
@@ -107,6 +106,7 @@ impl Caller {
             .await
             .map_err(LinkError::io("negotiating TLS"))?;
         check_name(stream.get_ref().1.peer_certificates(), SOURCE_NAME)?;
+        stream.get_mut().0.widen();
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         let mut connection = Connection::new(TlsStream::Server(stream), traffic);
         let hello = match connection.reader.receive().await? {
