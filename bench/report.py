@@ -14,12 +14,14 @@ TITLES = {
     "bulk": "(a) Bulk copy",
     "guest": "(b) What the guest pays",
     "downtime": "(c) Downtime",
+    "strangers": "(d) Strangers at the port",
 }
 _HEAD = """\
 # Results
 
-Written by `make bench`, which is `python -m bench`; `python -m bench bulk`, `guest` or `downtime` measures one part
-again and leaves the other sections as they are. Figures of two machines do not compare; ratios within one table do.
+Written by `make bench`, which is `python -m bench`; `python -m bench bulk`, `guest`, `downtime` or `strangers` measures
+one part again and leaves the other sections as they are. Figures of two machines do not compare; ratios within one
+table do.
 """
 
 

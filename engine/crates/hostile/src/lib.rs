@@ -11,13 +11,14 @@ mod folder;
 mod journal;
 mod link;
 mod nbd;
+mod sender;
 mod tls;
 
 /// The body of a fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their corpora.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("api", api::requests),
     ("decompress", decompress::payload),
     ("extents", extents::extents),
@@ -26,6 +27,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("link_message", link::message),
     ("nbd_handshake", nbd::handshake),
     ("nbd_replies", nbd::replies),
+    ("sender", sender::messages),
 ];
 
 /// Runs one target.
