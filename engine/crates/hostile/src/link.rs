@@ -1,6 +1,6 @@
 //! Frames and messages of the link, and whole connections at both ends.
 
-use crate::tls::ends;
+use crate::tls::{ends, survive_broken_pipes};
 use bytes::{Bytes, BytesMut};
 use drover_link::connection::Traffic;
 use drover_link::frame::{HEADER_BYTES, Header};
@@ -77,6 +77,7 @@ pub(crate) fn hello(bytes: &[u8]) {
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(async {
+        survive_broken_pipes();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("its address");
         match kind % 4 {

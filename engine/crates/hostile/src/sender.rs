@@ -1,7 +1,7 @@
 //! A sender with a valid certificate, against a whole destination.
 
 use crate::folder;
-use crate::tls::ends;
+use crate::tls::{ends, survive_broken_pipes};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
 use drover_link::connection::Traffic;
@@ -36,6 +36,7 @@ pub(crate) fn messages(bytes: &[u8]) {
         .enable_all()
         .build();
     runtime.expect("a runtime").block_on(async {
+        survive_broken_pipes();
         let talk = tokio::time::timeout(SOON, attack(&messages));
         talk.await.expect("the destination hangs");
     });

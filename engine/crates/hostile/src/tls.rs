@@ -7,6 +7,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::sync::{Arc, OnceLock};
 
+/// Writing to a connection that the other end has left is an error, not the end of the process. Rust's
+/// start-up sees to that, but the fuzzer's does without it. To be called within a runtime.
+pub(crate) fn survive_broken_pipes() {
+    let handler = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe());
+    handler.expect("a handler of SIGPIPE");
+}
+
 /// One end's certificate, key and authority in PEM.
 pub(crate) struct Pem {
     pub(crate) certificate: String,
