@@ -6,7 +6,7 @@ use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Bytes read at once from a peer that has shown its certificate. rustls asks for at most 16 KiB at
 /// a time; the buffer makes of that one system call for many records.
@@ -20,6 +20,15 @@ const NARROW: usize = 2 << 10;
 pub fn set_up(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_user_timeout(Some(UNSENT_LIMIT))
+}
+
+/// Connections that may wait to be accepted; what is over that is dropped, and tried again by its
+/// maker only a second later. The system may allow fewer.
+const WAITING: i32 = 4096;
+
+/// Lets many connections wait, so that a crowd of others seldom costs the source that second.
+pub fn expect_crowds(listener: &TcpListener) -> Result<()> {
+    SockRef::from(listener).listen(WAITING)
 }
 
 /// What TLS runs on: tokio's `BufReader`, but for a buffer that can grow later.

@@ -5,7 +5,7 @@ use super::session::Session;
 use super::{Destination, Shared, lock};
 use drover_link::handshake::Caller;
 use drover_link::tls::Identity;
-use drover_link::{LinkError, RefuseCode};
+use drover_link::{LinkError, RefuseCode, socket};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,7 @@ impl Destination {
         let listener = TcpListener::bind(&wanted)
             .await
             .map_err(LinkError::io("listening for the source"))?;
+        socket::expect_crowds(&listener).map_err(LinkError::io("listening for the source"))?;
         let address = listener
             .local_addr()
             .map_err(LinkError::io("listening for the source"))?;
