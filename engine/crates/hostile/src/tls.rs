@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 /// start-up sees to that, but the fuzzer's does without it. To be called within a runtime.
 pub(crate) fn survive_broken_pipes() {
     let handler = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe());
-    handler.expect("a handler of SIGPIPE");
+    drop(handler.expect("a handler of SIGPIPE"));
 }
 
 /// One end's certificate, key and authority in PEM.
