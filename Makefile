@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DROVER_LAB ?= $(CURDIR)/.lab
 export DROVER_DATA ?= $(CURDIR)/.lab/data
 
-.PHONY: help setup build wheel demo test test-rust test-python soak lint fmt bench clean
+.PHONY: help setup build wheel demo test test-rust test-python soak fuzz lint fmt bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -60,6 +60,19 @@ test-python:
 soak: build ## All tests, those of `make test` and the long ones
 	cd engine && cargo test --locked --release --quiet
 	$(BIN)/pytest -n 3 --dist worksteal
+
+# What the fuzzer adds to the corpora stays out of the tree; `cargo fuzz cmin` makes it small enough to go in.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(notdir $(basename $(wildcard engine/fuzz/fuzz_targets/*.rs)))
+FUZZ_WORK    := $(CURDIR)/.lab/fuzz
+
+fuzz: ## Fuzz every target for FUZZ_SECONDS (60) each; stop at the first finding. Needs a nightly toolchain
+	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked --quiet
+	cd engine/fuzz && for target in $(FUZZ_TARGETS); do \
+	  mkdir -p $(FUZZ_WORK)/$$target && \
+	  cargo +nightly fuzz run $$target $(FUZZ_WORK)/$$target corpus/$$target -- -max_total_time=$(FUZZ_SECONDS) \
+	    -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=64 -print_final_stats=1 || exit 1; \
+	done
 
 lint: build ## ruff, mypy --strict, rustfmt, clippy
 	$(BIN)/ruff check src tests bench

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import bulk, downtime, epoch, guest, loopback, machine, memory, ratios, report, second, wan
+from bench import bulk, downtime, epoch, guest, loopback, machine, memory, ratios, report, second, strangers, wan
 from bench.measure import TooSlowError
 from bench.places import scratch
 from drover.errors import DroverError
@@ -88,6 +88,16 @@ def _downtime() -> str:
         return report.describe_downtime(downtime.measure(lab, folder))
 
 
+def _strangers() -> str:
+    folder = _FOLDER / "bench-strangers"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        return strangers.describe(strangers.measure(folder))
+    finally:
+        shutil.rmtree(folder)
+
+
 @contextlib.contextmanager
 def _lab() -> Iterator[tuple[Lab, Path]]:
     """A lab of the bench's own, and a folder for Drover's data."""
@@ -114,6 +124,7 @@ _PARTS: dict[str, Callable[[], str]] = {
     "guest": _guest,
     "downtime": _downtime,
     **{part: functools.partial(measure, False) for part, measure in _SIZED.items()},
+    "strangers": _strangers,
 }
 
 if __name__ == "__main__":

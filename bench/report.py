@@ -21,6 +21,7 @@ TITLES = {
     "second": "(g) Second copy, against the goals",
     "epoch": "(h) Epochs of scattered blocks, against the goals",
     "memory": "(i) Memory, against the goals",
+    "strangers": "(j) Strangers at the port",
 }
 _HEAD = """\
 # Results

@@ -1,14 +1,8 @@
 //! `drover-engine`: moves the bytes of one VM between two sites. Drover tells it what to do over
 //! HTTP on a unix socket (`docs/engine-api.yaml`).
 
-mod api;
-mod engine;
-mod lease;
-mod log;
-mod problem;
-mod serve;
-
 use clap::{Parser, Subcommand};
+use drover_engine::serve;
 use std::path::PathBuf;
 use std::process::ExitCode;
 

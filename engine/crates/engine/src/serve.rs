@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::{api, lease, log};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::path::Path;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Serves until SIGTERM, SIGINT or POST /v1/stop.
 pub async fn serve(api: &Path, state: &Path, log: Option<&Path>) -> Result<(), String> {
     log::start(log)?;
+    allow_many_files();
     let _lease = lease::hold(state)?;
     let listener = lease::bind(api)?;
     let engine = Engine::new(state.to_owned());
@@ -32,6 +34,15 @@ pub async fn serve(api: &Path, state: &Path, log: Option<&Path>) -> Result<(), S
     let _ = std::fs::remove_file(api);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// As many open files as the system lets this process have: callers at the door take one each.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit on open files stays: {error}");
+    }
 }
 
 fn stop_on_signal(engine: &Engine) -> Result<(), String> {

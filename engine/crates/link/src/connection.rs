@@ -4,21 +4,14 @@ use crate::frame::{HEADER_BYTES, Header};
 use crate::limits::{MAX_BODY, MAX_BODY_BEFORE_WELCOME};
 use crate::liveness::Liveness;
 use crate::message::DATA_FIELDS;
-use crate::socket::Heard;
+use crate::socket::Socket;
 use crate::{LinkError, Message};
 use buffers::Buffer;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
-
-/// What TLS runs on. rustls asks the socket for at most 16 KiB at a time; the buffer makes of that
-/// one system call for many records.
-pub(crate) type Socket = BufReader<Heard>;
-
-/// Bytes read from the socket at once.
-pub(crate) const SOCKET_BUFFER: usize = 256 << 10;
 
 /// Ciphertext that rustls may hold: one chunk in one vectored write.
 pub(crate) const TLS_BUFFER: usize = 1 << 20;
@@ -42,7 +35,7 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(stream: TlsStream<Socket>, traffic: Arc<Traffic>) -> Self {
-        let liveness = stream.get_ref().0.get_ref().liveness();
+        let liveness = stream.get_ref().0.liveness();
         let (read, write) = tokio::io::split(stream);
         let reader = FrameReader {
             stream: read,

@@ -1,16 +1,16 @@
 //! From a TCP address to a negotiated connection, on both ends.
 
-use crate::connection::{Connection, SOCKET_BUFFER, TLS_BUFFER, Traffic};
+use crate::connection::{Connection, TLS_BUFFER, Traffic};
 use crate::limits::{DIAL_LIMIT, HANDSHAKE_LIMIT};
-use crate::socket::Heard;
+use crate::socket::{self, Socket};
 use crate::tls::{Identity, SOURCE_NAME, check_name};
-use crate::{Hello, LinkError, Message, PROTOCOL_VERSION, RefuseCode, socket};
+use crate::{Hello, LinkError, Message, PROTOCOL_VERSION, RefuseCode};
 use rustls::pki_types::ServerName;
+use rustls::server::Acceptor;
 use std::sync::Arc;
-use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector, TlsStream};
 
 /// What this software calls itself in Hello and Welcome.
 pub const SOFTWARE: &str = concat!("drover ", env!("CARGO_PKG_VERSION"));
@@ -45,11 +45,11 @@ impl Dialer {
             LinkError::Certificate(format!("{} is no server name", self.server_name))
         })?;
         let connector = TlsConnector::from(self.identity.client()?);
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, Heard::new(tcp));
         let mut stream = connector
-            .connect(name, buffered)
+            .connect(name, Socket::new(tcp))
             .await
             .map_err(LinkError::io("negotiating TLS"))?;
+        stream.get_mut().0.widen();
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         let mut connection = Connection::new(TlsStream::Client(stream), self.traffic.clone());
         connection.writer.send(&Message::Hello(hello)).await?;
@@ -74,15 +74,17 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// TLS and Hello of an accepted TCP connection.
+    /// TLS and Hello of an accepted TCP connection. `greeted` is called when a whole hello of TLS
+    /// has arrived, before anything is computed for it.
     pub async fn receive(
         tcp: TcpStream,
         identity: &Identity,
         traffic: Arc<Traffic>,
+        greeted: impl FnOnce(),
     ) -> Result<Caller, LinkError> {
         timeout(
             HANDSHAKE_LIMIT,
-            Self::receive_unlimited(tcp, identity, traffic),
+            Self::receive_unlimited(tcp, identity, traffic, greeted),
         )
         .await
         .unwrap_or(Err(LinkError::Silent(HANDSHAKE_LIMIT.as_secs_f64())))
@@ -92,15 +94,19 @@ impl Caller {
         tcp: TcpStream,
         identity: &Identity,
         traffic: Arc<Traffic>,
+        greeted: impl FnOnce(),
     ) -> Result<Caller, LinkError> {
         socket::set_up(&tcp).map_err(LinkError::io("setting up the socket"))?;
-        let acceptor = TlsAcceptor::from(identity.server()?);
-        let buffered = BufReader::with_capacity(SOCKET_BUFFER, Heard::new(tcp));
-        let mut stream = acceptor
-            .accept(buffered)
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), Socket::new(tcp))
+            .await
+            .map_err(LinkError::io("waiting for a hello of TLS"))?;
+        greeted();
+        let mut stream = hello
+            .into_stream(identity.server())
             .await
             .map_err(LinkError::io("negotiating TLS"))?;
         check_name(stream.get_ref().1.peer_certificates(), SOURCE_NAME)?;
+        stream.get_mut().0.widen();
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         let mut connection = Connection::new(TlsStream::Server(stream), traffic);
         let hello = match connection.reader.receive().await? {

@@ -1,87 +1,123 @@
-//! The link's TCP sockets: their set-up, and when something came over them.
+//! The link's TCP sockets: set-up, a buffer for reading, and when something came over them.
 
 use crate::limits::UNSENT_LIMIT;
 use crate::liveness::Liveness;
 use socket2::SockRef;
-use std::io::IoSlice;
+use std::io::{IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+
+/// Bytes read at once from a peer that has shown its certificate. rustls asks for at most 16 KiB at
+/// a time; the buffer makes of that one system call for many records.
+const WIDE: usize = 256 << 10;
+
+/// Bytes read at once from anybody else: a stranger must not cost much.
+const NARROW: usize = 2 << 10;
 
 /// Sends small frames at once and lets the kernel give up on data that the peer does not
 /// acknowledge. Buffer sizes are left to the kernel's autotuning.
-pub fn set_up(stream: &TcpStream) -> std::io::Result<()> {
+pub fn set_up(stream: &TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_user_timeout(Some(UNSENT_LIMIT))
 }
 
-/// A socket that notes when bytes arrive. It does so below TLS, because over a slow link one record
-/// of TLS may take longer than silence is borne.
-pub(crate) struct Heard {
-    tcp: TcpStream,
-    liveness: Arc<Liveness>,
+/// Connections that may wait to be accepted; what is over that is dropped, and tried again by its
+/// maker only a second later. The system may allow fewer.
+const WAITING: i32 = 4096;
+
+/// Lets many connections wait, so that a crowd of others seldom costs the source that second.
+pub fn expect_crowds(listener: &TcpListener) -> Result<()> {
+    SockRef::from(listener).listen(WAITING)
 }
 
-impl Heard {
+/// What TLS runs on: tokio's `BufReader`, but for a buffer that can grow later.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    tcp: TcpStream,
+    /// Noted below TLS, because over a slow link one record of TLS may take longer than silence is
+    /// borne.
+    liveness: Arc<Liveness>,
+    buffer: Box<[u8]>,
+    begin: usize,
+    end: usize,
+}
+
+impl Socket {
+    /// With a small buffer.
     pub(crate) fn new(tcp: TcpStream) -> Self {
-        let liveness = Arc::default();
-        Heard { tcp, liveness }
+        Socket {
+            tcp,
+            liveness: Arc::default(),
+            buffer: vec![0; NARROW].into(),
+            begin: 0,
+            end: 0,
+        }
     }
 
     pub(crate) fn liveness(&self) -> Arc<Liveness> {
         self.liveness.clone()
     }
-}
 
-impl AsyncRead for Heard {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.tcp).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.liveness.heard();
-        }
-        polled
+    /// The peer is worth a large buffer.
+    pub(crate) fn widen(&mut self) {
+        let mut wide = vec![0; WIDE].into_boxed_slice();
+        let kept = self.end - self.begin;
+        wide[..kept].copy_from_slice(&self.buffer[self.begin..self.end]);
+        (self.buffer, self.begin, self.end) = (wide, 0, kept);
     }
 }
 
-impl AsyncWrite for Heard {
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        let socket = self.get_mut();
+        if socket.begin == socket.end {
+            let mut fresh = ReadBuf::new(&mut socket.buffer);
+            ready!(Pin::new(&mut socket.tcp).poll_read(context, &mut fresh))?;
+            (socket.begin, socket.end) = (0, fresh.filled().len());
+            if socket.end > 0 {
+                socket.liveness.heard();
+            }
+        }
+        let count = (socket.end - socket.begin).min(into.remaining());
+        into.put_slice(&socket.buffer[socket.begin..][..count]);
+        socket.begin += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(context, bytes)
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.get_mut().tcp).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(context, parts)
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.get_mut().tcp).poll_write_vectored(context, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.tcp.is_write_vectored()
     }
 
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(context)
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(context)
     }
 }

@@ -23,6 +23,8 @@ pub struct Identity {
     certificates: Vec<CertificateDer<'static>>,
     key: Arc<PrivateKeyDer<'static>>,
     authority: Arc<RootCertStore>,
+    /// Made once: whoever calls costs no parsing of keys.
+    server: Arc<ServerConfig>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -43,14 +45,15 @@ impl Identity {
                 LinkError::Certificate(format!("authority cannot be used: {error}"))
             })?;
         }
-        let identity = Identity {
+        let authority = Arc::new(roots);
+        // Building a configuration finds a key that does not belong to the certificate.
+        let server = server(&certificates, &key, &authority)?;
+        Ok(Identity {
             certificates,
             key: Arc::new(key),
-            authority: Arc::new(roots),
-        };
-        // Building a configuration finds a key that does not belong to the certificate.
-        identity.server()?;
-        Ok(identity)
+            authority,
+            server: Arc::new(server),
+        })
     }
 
     /// TLS of a source.
@@ -67,20 +70,27 @@ impl Identity {
     }
 
     /// TLS of a destination.
-    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, LinkError> {
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(self.authority.clone(), provider())
-                .build()
-                .map_err(|error| LinkError::Certificate(error.to_string()))?;
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(refuse)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(self.certificates.clone(), self.key.clone_key())
-            .map_err(refuse)?;
-        config.send_tls13_tickets = 0;
-        Ok(Arc::new(config))
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
     }
+}
+
+fn server(
+    certificates: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+    authority: &Arc<RootCertStore>,
+) -> Result<ServerConfig, LinkError> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(authority.clone(), provider())
+        .build()
+        .map_err(|error| LinkError::Certificate(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(refuse)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates.to_vec(), key.clone_key())
+        .map_err(refuse)?;
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

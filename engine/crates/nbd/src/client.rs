@@ -8,6 +8,7 @@ use std::time::Duration;
 use buffers::Buffer;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
@@ -18,7 +19,7 @@ use crate::export::{Export, ExportInfo, Extent};
 use crate::negotiate::{Agreement, HANDSHAKE_TIMEOUT, negotiate};
 use crate::protocol::{CMD_FLAG_DF, CMD_FLAG_NO_HOLE, Command};
 use crate::reply::{Assembly, Request};
-use crate::stream::Socket;
+use crate::stream::{Halves, Socket};
 use crate::transmission::{self, Answer, Outgoing, Pending, Table, encode};
 
 /// Most requests in flight on one connection; one more waits for its turn.
@@ -67,7 +68,7 @@ impl Client {
         let handshake = async {
             let mut socket = Socket::connect(&export.address).await?;
             let agreement = negotiate(socket.as_stream(), export).await?;
-            Ok(Client::start(socket, agreement))
+            Ok(Client::start(socket.into_halves(), agreement))
         };
         timeout(HANDSHAKE_TIMEOUT, handshake)
             .await
@@ -80,14 +81,26 @@ impl Client {
             })
     }
 
-    fn start(socket: Socket, agreement: Agreement) -> Client {
+    /// As [`Client::connect`], over a stream that is open already. For fuzzing only: no part of the
+    /// interface.
+    #[doc(hidden)]
+    pub async fn over<S>(mut stream: S, export: &Export) -> Result<Client, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let agreement = negotiate(&mut stream, export).await?;
+        let (input, output) = tokio::io::split(stream);
+        let halves = Halves {
+            input: Box::new(input),
+            output: Box::new(output),
+        };
+        Ok(Client::start(halves, agreement))
+    }
+
+    fn start(halves: Halves, agreement: Agreement) -> Client {
         let table = Arc::new(Table::default());
         let (queue, requests) = mpsc::unbounded_channel();
-        let task = tokio::spawn(transmission::run(
-            socket.into_halves(),
-            table.clone(),
-            requests,
-        ));
+        let task = tokio::spawn(transmission::run(halves, table.clone(), requests));
         let slots = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
         let task = task.abort_handle();
         Client {

@@ -5,6 +5,7 @@
 
 mod attachment;
 mod batch;
+mod door;
 mod fence;
 mod hashing;
 mod link;

@@ -1,6 +1,6 @@
 //! An authority for one migration and the certificates of its two engines.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use serde_json::{Value, json};
 
 pub struct Authority {
@@ -24,8 +24,14 @@ impl Authority {
 
     /// As `link`, with another name in the certificate.
     pub fn link_as(&self, role: &str, name: &str) -> Value {
+        self.link_until(role, name, 4096)
+    }
+
+    /// As `link_as`, with a certificate that ends with a year.
+    pub fn link_until(&self, role: &str, name: &str, year: i32) -> Value {
         let key = KeyPair::generate().unwrap();
-        let parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        parameters.not_after = date_time_ymd(year, 12, 31);
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
         json!({
             "role": role,

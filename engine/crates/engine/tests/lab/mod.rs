@@ -10,6 +10,8 @@ pub mod images;
 pub mod nbd_servers;
 pub mod proxy;
 pub mod qmp;
+pub mod sender;
+pub mod stranger;
 
 pub use certificates::Authority;
 pub use engine::Engine;

@@ -1,20 +1,16 @@
-//! The door: listens, checks who calls, starts and replaces sessions.
+//! Listens, checks who calls, starts and replaces sessions.
 
+use super::door::{Door, Visitor};
 use super::session::Session;
 use super::{Destination, Shared, lock};
 use drover_link::handshake::Caller;
 use drover_link::tls::Identity;
-use drover_link::{LinkError, RefuseCode};
+use drover_link::{LinkError, RefuseCode, socket};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-
-/// Callers that may be in TLS or negotiation at once; the others wait in the kernel's queue. So
-/// many that silent strangers do not keep the source out.
-const CALLERS: usize = 512;
 
 /// How a destination is reached.
 #[derive(Debug, Clone)]
@@ -62,6 +58,7 @@ impl Destination {
         let listener = TcpListener::bind(&wanted)
             .await
             .map_err(LinkError::io("listening for the source"))?;
+        socket::expect_crowds(&listener).map_err(LinkError::io("listening for the source"))?;
         let address = listener
             .local_addr()
             .map_err(LinkError::io("listening for the source"))?;
@@ -78,36 +75,39 @@ impl Destination {
 }
 
 async fn accept_all(shared: Arc<Shared>, listener: TcpListener, identity: Identity) {
-    let callers = Arc::new(Semaphore::new(CALLERS));
+    let door = Arc::new(Door::default());
     loop {
-        let Ok(place) = callers.clone().acquire_owned().await else {
-            return;
-        };
-        let tcp = match listener.accept().await {
-            Ok((tcp, _)) => tcp,
+        let (tcp, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!("accepting a connection failed: {error}");
-                // Out of file descriptors, most likely; some must be closed first.
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                door.complain(format_args!("accepting a connection failed: {error}"));
+                // Out of file descriptors, most likely; a stranger's is the first to go.
+                door.send_one_away();
+                tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             }
         };
-        let (shared, identity) = (shared.clone(), identity.clone());
+        let visitor = door.enter();
+        let (shared, identity, door) = (shared.clone(), identity.clone(), door.clone());
         tokio::spawn(async move {
-            let peer = tcp
-                .peer_addr()
-                .map_or_else(|_| "?".to_owned(), |address| address.to_string());
-            if let Err(error) = shared.meet(tcp, &identity).await {
-                tracing::info!(peer, "a caller was not let in: {error}");
+            if let Err(error) = shared.meet(tcp, &identity, visitor).await {
+                door.complain(format_args!("caller {peer} was not let in: {error}"));
             }
-            drop(place);
         });
     }
 }
 
 impl Shared {
-    async fn meet(self: &Arc<Self>, tcp: TcpStream, identity: &Identity) -> Result<(), LinkError> {
-        let caller = Caller::receive(tcp, identity, self.traffic.clone()).await?;
+    async fn meet(
+        self: &Arc<Self>,
+        tcp: TcpStream,
+        identity: &Identity,
+        visitor: Visitor,
+    ) -> Result<(), LinkError> {
+        let receive = Caller::receive(tcp, identity, self.traffic.clone(), || visitor.greeted());
+        let caller = visitor.unless_sent_away(receive).await?;
+        // Whoever is here has the migration's certificate, and is not sent away for others.
+        drop(visitor);
         let refusal = match caller.hello.session {
             0 => self.admit_first(&caller).await,
             number => self.admit_another(number, &caller),

@@ -215,15 +215,27 @@ impl Reception {
         let attachment =
             Attachment::start(vdisk.clone(), handle, self.token, self.outgoing.clone());
         vdisk.attach(attachment.clone());
+        let known = lock(&shared.vdisks).get(&name).cloned();
+        if !known.is_some_and(|known| Arc::ptr_eq(&known, &vdisk)) {
+            // Deleted meanwhile: whoever did that saw no attachment to close.
+            attachment.close().await;
+            let text = format!("VDISK {name} was deleted from the destination engine");
+            return Err(Trouble::new(TroubleCode::UnknownVdisk, text));
+        }
         let opened = Opened {
             attachment,
             window: Window::open(handle, self.sharers.clone(), self.outgoing.clone()),
             hashers: Arc::new(Semaphore::new(HASHERS)),
         };
-        let mut handles = lock(&self.handles);
-        handles.retain(|_, older| !Arc::ptr_eq(older.attachment.vdisk(), &vdisk));
-        handles.insert(handle, Arc::new(opened));
-        drop(handles);
+        let older = {
+            let mut handles = lock(&self.handles);
+            handles.retain(|_, older| !Arc::ptr_eq(older.attachment.vdisk(), &vdisk));
+            handles.insert(handle, Arc::new(opened))
+        };
+        if let Some(older) = older {
+            // The number was used twice, against the protocol; it stands for the latter from now on.
+            older.attachment.close().await;
+        }
         let pieces = runs.pieces();
         let count = pieces.len();
         for (index, (first, runs)) in pieces.into_iter().enumerate() {
