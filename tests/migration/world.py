@@ -131,6 +131,8 @@ def _inside(domain: Any) -> list[str]:
     for device in _qmp(domain, "query-block"):
         for bitmap in device.get("inserted", {}).get("dirty-bitmaps", []):
             found.append(f"bitmap {bitmap.get('name')}")
+    for device in _qmp(domain, "query-blockstats"):
+        found += [f"histogram {key}" for key in device["stats"] if key.endswith("histogram")]
     found += [f"export {export['id']}" for export in _qmp(domain, "query-block-exports")]
     if _served(domain):
         found.append("QEMU's NBD server")

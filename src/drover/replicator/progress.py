@@ -4,15 +4,18 @@ import time
 
 from drover.engine.status import EngineStatus, VdiskStatus
 from drover.platforms.libvirt.inventory import io_statistics, is_running
+from drover.replicator.convergence import Load
 from drover.replicator.epochs import Epochs
-from drover.replicator.events import Progress, VdiskProgress
+from drover.replicator.events import Latency, Progress, Slowed, VdiskProgress
 from drover.replicator.gate import Outlook
 from drover.replicator.run import Run
-from drover.replicator.speed import Meter
+from drover.replicator.speed import Meter, Writes
 
 _GUESS = 100e6
 """Bytes/s assumed for a rate that nothing has measured yet."""
 _VERIFY_GUESS = 500e6
+_SOON = 5.0
+"""Seconds over which the VM's writes are measured: a step of write backpressure must show before the next."""
 
 
 class Reporter:
@@ -23,7 +26,9 @@ class Reporter:
         self._epochs = epochs
         self._covered = Meter()
         self._wire = Meter()
-        self._written = Meter()
+        self._foreground = Meter()
+        self._written = {name: Meter(_SOON) for name in run.vdisk_names}
+        self._requests = Meter(_SOON)
         self._verify_rate = _VERIFY_GUESS
         self._verifying_since: float | None = None
         self._base = run.facts.sent_bytes
@@ -31,8 +36,21 @@ class Reporter:
         self._looked_at = 0.0
 
     @property
-    def vm_write_rate(self) -> float:
-        return self._written.rate
+    def writes(self) -> Writes:
+        """What the VM writes now."""
+        rates = [meter.rate for meter in self._written.values()]
+        return Writes(rate=sum(rates), busiest=max(rates), requests=self._requests.rate)
+
+    def load(self, status: EngineStatus, outlook: Outlook, *, copied: bool) -> Load:
+        """What the forecast needs to know of link and VM; target time and downtime are the caller's."""
+        return Load(
+            copied=copied,
+            left=sum(vdisk.background.left_bytes for vdisk in status.vdisks.values()),
+            background=self._covered.rate,
+            foreground=self._foreground.rate,
+            capacity=outlook.rate,
+            dirty_rate=self._epochs.dirty_rate,
+        )
 
     def outlook(self, status: EngineStatus) -> Outlook:
         """What the gate needs to know, with guesses where nothing was measured."""
@@ -51,7 +69,14 @@ class Reporter:
         )
 
     def report(
-        self, status: EngineStatus, predicted: float | None, *, holding: str | None, write_limit: int | None
+        self,
+        status: EngineStatus,
+        predicted: float | None,
+        *,
+        holding: str | None = None,
+        latency: Latency | None = None,
+        slowed: Slowed | None = None,
+        prediction: str | None = None,
     ) -> None:
         """Tells the observer how far the migration is."""
         run = self._run
@@ -65,7 +90,7 @@ class Reporter:
                 vdisks=[self._vdisk(name, status.vdisks[name]) for name in run.vdisk_names if name in status.vdisks],
                 rate=rate,
                 wire_rate=self._wire.rate,
-                vm_write_rate=self.vm_write_rate,
+                vm_write_rate=self.writes.rate,
                 sent=self._base + status.link.sent_bytes,
                 epoch=run.facts.epoch,
                 epoch_bytes=self._epochs.size,
@@ -73,15 +98,18 @@ class Reporter:
                 predicted_downtime=predicted,
                 time_left=left / rate if rate > 0 and left else None,
                 link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
-                write_limit=write_limit,
                 verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
                 holding=holding,
+                latency=latency,
+                slowed=slowed,
+                prediction=prediction,
             )
         )
 
     def _measure(self, status: EngineStatus) -> None:
         self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))
         self._wire.add(status.link.sent_bytes)
+        self._foreground.add(sum(vdisk.sent.foreground_bytes for vdisk in status.vdisks.values()))
         self._run.facts.sent_bytes = self._base + status.link.sent_bytes
         if any(vdisk.background.state == "running" for vdisk in status.vdisks.values()):
             self._epochs.capacity.saw_background(self._wire.rate)
@@ -89,7 +117,9 @@ class Reporter:
         if time.monotonic() - self._looked_at >= 1 and is_running(self._run.domain):
             self._looked_at = time.monotonic()
             totals = [io_statistics(self._run.domain, name) for name in self._run.vdisk_names]
-            self._written.add(sum(total.write_bytes for total in totals))
+            for meter, total in zip(self._written.values(), totals, strict=True):
+                meter.add(total.write_bytes)
+            self._requests.add(sum(total.write_requests for total in totals))
             self._dirty = self._run.capture().dirty(self._run.facts.epoch)
 
     def _measure_verification(self, status: EngineStatus) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 
 class Meter:
@@ -28,6 +29,15 @@ class Meter:
             return 0.0
         (start, before), (end, after) = self._samples[0], self._samples[-1]
         return (after - before) / (end - start) if end > start else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writes:
+    """What a VM writes: bytes/s in all and to its busiest VDISK, requests/s in all."""
+
+    rate: float = 0.0
+    busiest: float = 0.0
+    requests: float = 0.0
 
 
 class Capacity:
