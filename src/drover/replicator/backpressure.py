@@ -14,7 +14,7 @@ from drover.replicator.events import Slowed
 from drover.replicator.run import Run
 from drover.replicator.speed import Writes
 
-_STEP_SECONDS = 5.0
+_STEP_SECONDS = 6.0
 """Between two steps: what the last one did must be seen first."""
 _SURE = 10.0
 """Seconds that a bad forecast for the background must last: the rates of a start, or of a healed link, say little."""
@@ -39,11 +39,14 @@ class Backpressure:
     def limit(self) -> int | None:
         return self._applied
 
-    def look(self, load: Load, writes: Writes) -> bool:
-        """Forecasts, and slows the VM or frees it by a step; true if it was slowed more. Raises PlatformError."""
+    def look(self, load: Load, writes: Writes, *, held: bool) -> bool:
+        """Forecasts, and slows the VM or frees it by a step; true if it was slowed more. Raises PlatformError.
+
+        If the gate was `held` already a bad forecast needs no time to become certain.
+        """
         spec, now = self._run.migration.spec, time.monotonic()
         verdict = judge(load)
-        sure = self._is_sure(verdict, now, at_once=load.room is not None)
+        sure = self._is_sure(verdict, now, at_once=held)
         shown = verdict if sure else FINE
         self.prediction = advise(
             shown, write_rate=writes.rate, leave=spec.write_backpressure, floor=spec.write_floor, limit=self._applied

@@ -15,6 +15,8 @@ EPOCH_SECONDS = 1.5
 """What an epoch takes of nothing: its shortest length, sealing, and the loop that looks twice a second."""
 _LEAST_BACKGROUND = 0.1
 """Share of the capacity that the background needs to get on, when no target time says how much."""
+_MIDDLE = 0.9
+"""Epochs differ, and the gate looks at the largest: the usual one must be smaller."""
 _STEP_DOWN = 0.8
 _STEP_UP = 1.25
 """A step never leaves less, nor gives more, than this share of the limit before."""
@@ -97,7 +99,7 @@ def _epochs(load: Load) -> Verdict:
         return Verdict(share=share, reason=None if share >= 1 else reason + format_rate(load.capacity))
     if load.room <= 0:
         return Verdict(share=0, reason="the maximum downtime is less than what a cutover takes without any writes")
-    bearable = load.room / (EPOCH_SECONDS + load.room / load.capacity)
+    bearable = _MIDDLE * load.room / (EPOCH_SECONDS + load.room / load.capacity)
     share = _share(bearable, load.dirty_rate)
     if share >= 1:
         return Verdict(share=share)

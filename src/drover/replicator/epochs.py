@@ -30,13 +30,9 @@ class Epochs:
     size: int = 0
     seconds: float = 0.0
     """How long the latest epoch took from seal to acknowledgement."""
-    dirty_rate: float = 0.0
-    """Bytes/s that the VM dirtied while the latest epoch was recorded, in blocks of the bitmap."""
     _failures: int = 0
     _sealed_after: float = 0.0
     _long: bool = True
-    _turned: bool = False
-    """Whether what is recorded now began when the epoch before was sealed; an earlier run's bitmap is older."""
     _mixed: bool = False
     """What is recorded now was written partly before the VM's writes were slowed."""
     capacity: Capacity = field(default_factory=Capacity)
@@ -46,8 +42,7 @@ class Epochs:
         facts, capture = self.run.facts, self.run.capture()
         number = facts.epoch
         capture.seal(number)
-        self._sealed_after = time.monotonic() - self.sealed_at if self._turned else float("inf")
-        self._turned = True
+        self._sealed_after = time.monotonic() - self.sealed_at
         self.open, self.sealed_at = number, time.monotonic()
         facts.epoch = number + 1
         self.run.save()
@@ -82,7 +77,7 @@ class Epochs:
         """Gives up the open epoch; its writes are in the next. Raises PlatformError if QEMU is gone."""
         if self.open is not None:
             self.run.capture().forget(self.open)
-            self.open, self._turned = None, False
+            self.open = None
 
     def forget_sizes(self) -> None:
         """The VM writes otherwise from now on: what its epochs held says nothing of those to come."""
@@ -95,7 +90,6 @@ class Epochs:
 
     def _remember(self, size: int, seconds: float) -> None:
         self.size, self.seconds = size, seconds
-        self.dirty_rate = size / max(self._sealed_after, 0.1)
         self.capacity.saw_epoch(size, seconds, SEAL_SECONDS)
         if self._mixed:
             self._mixed = False

@@ -9,7 +9,7 @@ from drover.replicator.epochs import Epochs
 from drover.replicator.events import Latency, Progress, Slowed, VdiskProgress
 from drover.replicator.gate import Outlook
 from drover.replicator.run import Run
-from drover.replicator.speed import Meter, Writes
+from drover.replicator.speed import Amplification, Meter, Writes
 
 _GUESS = 100e6
 """Bytes/s assumed for a rate that nothing has measured yet."""
@@ -31,8 +31,10 @@ class Reporter:
         self._requests = Meter(_SOON)
         self._verify_rate = _VERIFY_GUESS
         self._verifying_since: float | None = None
+        self._verify_seen = False
         self._base = run.facts.sent_bytes
         self._dirty: dict[str, int] = {}
+        self._amplification = Amplification()
         self._looked_at = 0.0
 
     @property
@@ -49,7 +51,7 @@ class Reporter:
             background=self._covered.rate,
             foreground=self._foreground.rate,
             capacity=outlook.rate,
-            dirty_rate=self._epochs.dirty_rate,
+            dirty_rate=self._amplification.factor * self.writes.rate,
         )
 
     def outlook(self, status: EngineStatus) -> Outlook:
@@ -121,16 +123,21 @@ class Reporter:
                 meter.add(total.write_bytes)
             self._requests.add(sum(total.write_requests for total in totals))
             self._dirty = self._run.capture().dirty(self._run.facts.epoch)
+            written = sum(total.write_bytes for total in totals)
+            self._amplification.add(self._run.facts.epoch, sum(self._dirty.values()), written)
 
     def _measure_verification(self, status: EngineStatus) -> None:
         if not any(vdisk.verify.state == "running" for vdisk in status.vdisks.values()):
-            self._verifying_since = None
+            self._verifying_since, self._verify_seen = None, False
             return
         now = time.monotonic()
         self._verifying_since = self._verifying_since or now
         if now - self._verifying_since >= 1:
             checked = sum(vdisk.verify.checked_bytes for vdisk in status.vdisks.values())
-            self._verify_rate = checked / (now - self._verifying_since)
+            rate = checked / (now - self._verifying_since)
+            # Later it waits for chunks that are written just then, which it does not in a cutover.
+            self._verify_rate = max(self._verify_rate, rate) if self._verify_seen else rate
+            self._verify_seen = True
 
     def _vdisk(self, name: str, status: VdiskStatus) -> VdiskProgress:
         return VdiskProgress(

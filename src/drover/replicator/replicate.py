@@ -105,15 +105,14 @@ class Replication:
         opened = settled and copied and self._warm_verified(status) and status.link.state == "up"
         opened = opened and bool(self.epochs.sizes)
         self.throttle.look(status, copied=copied, writes_slowed=self.backpressure.limit is not None)
-        holding, room = None, None
+        holding = None
         if opened:
             run.enter(State.READY)
             if predicted <= run.migration.spec.max_downtime:
                 return mode
             holding = self._hold(predicted, outlook, mode)
-            room = gate.room(predicted, run.migration.spec.max_downtime, outlook)
-        # Between two epochs there is nothing new to say of epochs.
-        if opened or (status.link.state == "up" and not self._verified_once):
+        if status.link.state == "up":
+            room = gate.room(predicted, run.migration.spec.max_downtime, outlook) if self._verified_once else None
             self._forecast(status, outlook, copied=copied, room=room)
         self.reporter.report(
             status,
@@ -184,7 +183,7 @@ class Replication:
         time_left = None if target is None else target - (time.monotonic() - self._started)
         load = self.reporter.load(status, outlook, copied=copied)
         load = replace(load, time_left=time_left, held=self.throttle.held, room=room)
-        if self.backpressure.look(load, self.reporter.writes):
+        if self.backpressure.look(load, self.reporter.writes, held=bool(self._explained)):
             self.epochs.forget_sizes()
 
     def free(self) -> None:
