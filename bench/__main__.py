@@ -1,4 +1,4 @@
-"""`python -m bench [bulk] [guest] [downtime]`: measures, all parts if none is named, and rewrites bench/RESULTS.md."""
+"""`python -m bench [PART …]`: measures, all parts if none is named, and rewrites bench/RESULTS.md."""
 
 import argparse
 import contextlib
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import bulk, downtime, guest, machine, report
+from bench import backpressure, bulk, downtime, guest, machine, report
 from drover.lab import Lab
 
 _FOLDER = Path(__file__).parents[1] / ".lab"
@@ -53,6 +53,11 @@ def _downtime() -> str:
         return report.describe_downtime(downtime.measure(lab, folder))
 
 
+def _backpressure() -> str:
+    with _lab() as (lab, folder):
+        return report.describe_backpressure(backpressure.measure(lab, folder))
+
+
 @contextlib.contextmanager
 def _lab() -> Iterator[tuple[Lab, Path]]:
     """A lab of the bench's own, and a folder for Drover's data."""
@@ -66,7 +71,12 @@ def _lab() -> Iterator[tuple[Lab, Path]]:
         lab.reset()
 
 
-_PARTS: dict[str, Callable[[], str]] = {"bulk": _bulk, "guest": _guest, "downtime": _downtime}
+_PARTS: dict[str, Callable[[], str]] = {
+    "bulk": _bulk,
+    "guest": _guest,
+    "downtime": _downtime,
+    "backpressure": _backpressure,
+}
 
 if __name__ == "__main__":
     main()

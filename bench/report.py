@@ -1,10 +1,11 @@
 """Writes RESULTS.md: the machine, and a section for each part. A part that was not run keeps the section it has."""
 
+import statistics
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import bulk, guest, machine
+from bench import backpressure, bulk, guest, machine
 from bench.downtime import Downtime
 from bench.guest import Load
 from bench.measure import Sample
@@ -14,12 +15,14 @@ TITLES = {
     "bulk": "(a) Bulk copy",
     "guest": "(b) What the guest pays",
     "downtime": "(c) Downtime",
+    "backpressure": "(d) Replication backpressure",
 }
 _HEAD = """\
 # Results
 
-Written by `make bench`, which is `python -m bench`; `python -m bench bulk`, `guest` or `downtime` measures one part
-again and leaves the other sections as they are. Figures of two machines do not compare; ratios within one table do.
+Written by `make bench`, which is `python -m bench`; `python -m bench bulk`, `guest`, `downtime` or `backpressure`
+measures one part again and leaves the other sections as they are. Figures of two machines do not compare; ratios within
+one table do.
 """
 
 
@@ -147,6 +150,35 @@ def describe_downtime(downtimes: dict[str, Downtime]) -> str:
         ),
         "",
         _table(heads, rows),
+    ])  # fmt: skip
+
+
+def describe_backpressure(runs: dict[str, backpressure.Series]) -> str:
+    middle = statistics.median
+    rows = [
+        (
+            name,
+            f"{1e3 * one.alone:.2f}",
+            f"{1e3 * middle(one.copying(one.p99)):.2f}",
+            _ratio(middle(one.copying(one.p99)) / one.alone),
+            f"{100 * backpressure.within(one):.0f} %",
+            f"{statistics.mean(one.copying(one.rate)) / 1e6:.1f}",
+        )
+        for name, one in runs.items()
+    ]
+    heads = ("", "p99 ms alone", "copying", "÷ alone", f"seconds within {backpressure.BUDGET}", "link MB/s")
+    return "\n".join([
+        _paragraph(
+            "Random writes of 4 KiB in the guest as fast as it can, while its VDISKs are copied over a link of "
+            f"{guest.RATE / 1e6:g} MB/s. The p99 is QEMU's, of all requests of a second; the table has the median "
+            "second of the guest alone and while the background goes, pauses left out, the search for a rate not. "
+            "What the link carries is background and foreground together; foreground is not held back. The guest is "
+            "emulated and shares two cores with both engines, so what it waits for are processors rather than disks."
+        ),
+        "",
+        _table(heads, rows),
+        "",
+        f"![p99, budget and rates over time]({backpressure.PICTURE.name})",
     ])  # fmt: skip
 
 
