@@ -14,9 +14,9 @@ from tests.migration.world import Vm, guards, traces
 
 LINK = 16_000_000
 """Bytes/s of the link while the background's rate is looked at."""
-NARROW = 3_000_000
+NARROW = 3_200_000
 """Bytes/s of a link that carries less than the VM dirties."""
-WRITING = ["--cutover", "restart", "--max-downtime", "16s"]
+WRITING = ["--cutover", "restart", "--max-downtime", "17s"]
 OWN = {
     "write_bytes_sec": 40_000_000,
     "read_bytes_sec": 50_000_000,
@@ -102,7 +102,7 @@ def test_histograms_are_removed_even_if_the_guard_died_too(make_vm: Callable[...
 def test_a_vm_that_outruns_the_link_is_slowed_only_with_leave_and_gets_its_limits_back(
     make_vm: Callable[..., Vm], lab: Lab
 ) -> None:
-    vm = make_vm(pattern="random", rate=100, size=160 << 20)
+    vm = make_vm(pattern="random", rate=50, size=96 << 20)
     set_limits(lab, vm.name, OWN)
     process = vm.migrate("--max-downtime", "1ms", "--compression", "none")
     process.wait_state("ready")
