@@ -28,11 +28,11 @@ from drover.platforms.libvirt.latency import LatencyHistograms
 PICTURE = Path(__file__).with_name("backpressure.svg")
 BUDGET = "+50%"
 OFF, ON = "without a budget", f"with --max-latency {BUDGET}"
-SIZE = 4 << 30
+SIZE = 3 << 30
 """Bytes of the VM's VDISKs: a copy over the link outlasts the measuring."""
 BEFORE = 15.0
 """Seconds of the guest alone."""
-COPYING = {OFF: 45.0, ON: 75.0}
+COPYING = {OFF: 40.0, ON: 75.0}
 """Seconds of background replication at most; the controller is also watched while it finds its rate."""
 PATIENCE = 60.0
 
