@@ -102,17 +102,20 @@ def _histograms(vm: Vm) -> Iterator[LatencyHistograms]:
     """QEMU's histograms as Drover sets them; without a budget nobody else does."""
     with vm.lab.site("alpha").connection() as connection:
         histograms = LatencyHistograms(connection.lookupByName(vm.name), VDISKS)
-        obstacle = histograms.start()
-        if obstacle is not None:
-            raise RuntimeError(f"QEMU keeps no histogram: {obstacle}")
-        yield histograms
-        histograms.stop()
+        try:
+            yield histograms
+        finally:
+            histograms.stop()
 
 
 def _sample(
     vm: Vm, histograms: LatencyHistograms, series: Series, zero: float, *, until: float, process: Drover | None
 ) -> None:
     """A sample a second until then, or until the background is done."""
+    # A migration that begins removes what an earlier one could have left.
+    obstacle = histograms.start()
+    if obstacle is not None:
+        raise RuntimeError(f"QEMU keeps no histogram: {obstacle}")
     then, before, sent = time.monotonic(), histograms.read(), carried(vm.lab)
     while time.monotonic() < until:
         time.sleep(1)

@@ -166,3 +166,13 @@ def test_nothing_is_sent_before_the_baseline_is_known() -> None:
         assert pacer.look(guest.now, guest.total, guest.sent) in (PAUSE, FLOOR)
         guest.run(PAUSE)
     assert pacer.baseline == pytest.approx(0.001, rel=0.3)
+
+
+def test_a_wrong_suspicion_is_made_good_at_once() -> None:
+    guest = Guest(capacity=200e6, base=0.002, iops=500, seed=1)
+    pacer = Pacer(LatencyBudget(share=1))
+    drive(pacer, guest, 50)
+    guest.base, before = 0.02, pacer.rate
+    while pacer.baseline is not None and pacer.baseline < 0.01 and guest.now < 90:
+        drive(pacer, guest, TICK)
+    assert pacer.rate >= 0.9 * before
