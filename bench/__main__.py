@@ -11,7 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import bulk, downtime, epoch, guest, loopback, machine, memory, ratios, report, second, strangers, wan
+from bench import (
+    backpressure,
+    downtime,
+    epoch,
+    guest,
+    loopback,
+    machine,
+    memory,
+    ratios,
+    report,
+    second,
+    strangers,
+    wan,
+)
 from bench.measure import TooSlowError
 from bench.places import scratch
 from drover.errors import DroverError
@@ -73,11 +86,6 @@ def _sized(part: str, measure: Callable[..., Any], describe: Callable[[Any], str
     return text
 
 
-def _bulk() -> str:
-    with scratch(_FOLDER / "bench-bulk") as folder:
-        return report.describe_bulk(bulk.measure(folder))
-
-
 def _guest() -> str:
     with _lab() as (lab, folder):
         return report.describe_guest(guest.measure(lab, folder))
@@ -89,13 +97,13 @@ def _downtime() -> str:
 
 
 def _strangers() -> str:
-    folder = _FOLDER / "bench-strangers"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
+    with scratch(_FOLDER / "bench-strangers") as folder:
         return strangers.describe(strangers.measure(folder))
-    finally:
-        shutil.rmtree(folder)
+
+
+def _backpressure() -> str:
+    with _lab() as (lab, folder):
+        return report.describe_backpressure(backpressure.measure(lab, folder))
 
 
 @contextlib.contextmanager
@@ -120,11 +128,11 @@ _SIZED: dict[str, Callable[[bool], str]] = {
     "memory": _sized("memory", memory.measure, ratios.describe_memory),
 }
 _PARTS: dict[str, Callable[[], str]] = {
-    "bulk": _bulk,
     "guest": _guest,
     "downtime": _downtime,
     **{part: functools.partial(measure, False) for part, measure in _SIZED.items()},
     "strangers": _strangers,
+    "backpressure": _backpressure,
 }
 
 if __name__ == "__main__":

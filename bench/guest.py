@@ -46,7 +46,7 @@ BLOCKING = "QEMU mirror, write-blocking, copying"
 IN_STEP = "QEMU mirror, write-blocking, all copied"
 CASES = (NONE, COPYING, EPOCHS, MIRROR, BLOCKING, IN_STEP)
 
-_VDISKS = ["vda", "vdb"]
+VDISKS = ["vda", "vdb"]
 _LINE = re.compile(r"^LOAD iops=(\d+) p50_us=(\d+) p99_us=(\d+) max_us=(\d+)$", re.MULTILINE)
 
 
@@ -70,7 +70,7 @@ def measure(lab: Lab, folder: Path) -> dict[str, Load]:
     try:
         for turn in range(RUNS):
             for number in range(len(cases)):
-                with _vm(lab, f"load-{turn}-{number}", folder) as vm:
+                with load_vm(lab, f"load-{turn}-{number}", folder) as vm:
                     found = cases[(turn + number) % len(cases)](vm)
                 for name, load in found.items():
                     samples[name].append(load)
@@ -81,9 +81,9 @@ def measure(lab: Lab, folder: Path) -> dict[str, Load]:
 
 
 @contextlib.contextmanager
-def _vm(lab: Lab, name: str, folder: Path) -> Iterator[Vm]:
+def load_vm(lab: Lab, name: str, folder: Path, *, size: int = SIZE) -> Iterator[Vm]:
     """A VM that writes as fast as it can, and nothing of it afterwards."""
-    lab.add_vm(name, size=SIZE, pattern="load")
+    lab.add_vm(name, size=size, pattern="load")
     try:
         lab.wait_console("alpha", name, r"^LOAD ")
         yield Vm(lab, name, folder)
@@ -142,7 +142,7 @@ def _mirrored(vm: Vm, copy_mode: str) -> Iterator[Any]:
     alpha, beta = vm.lab.site("alpha"), vm.lab.site("beta")
     with contextlib.ExitStack() as stack:
         domain = stack.enter_context(alpha.connection()).lookupByName(vm.name)
-        for number, node in enumerate(nodes(domain, _VDISKS)):
+        for number, node in enumerate(nodes(domain, VDISKS)):
             port = BETA_PORT + number
             stack.enter_context(_nbd_server(vm, node.vdisk, port))
             target = f"target-{node.vdisk}"
@@ -191,7 +191,7 @@ def _await_port(vm: Vm, port: int) -> None:
 def _is_ready(domain: Any) -> bool:
     """Whether every VDISK is copied. A mirror that failed is not there any more."""
     jobs = qmp(domain, "query-block-jobs")
-    if len(jobs) != len(_VDISKS):
+    if len(jobs) != len(VDISKS):
         raise RuntimeError(f"a mirror ended by itself; left are {[job['device'] for job in jobs]}")
     return all(job["ready"] for job in jobs)
 
@@ -210,10 +210,10 @@ def _window(vm: Vm, lasts: Callable[[], bool]) -> Load:
     """What the guest says for WINDOW seconds, or for as long as the phase lasts."""
     time.sleep(SETTLE)
     site = vm.lab.site("alpha")
-    mark, carried, begun = len(site.console(vm.name)), _carried(vm.lab), time.monotonic()
+    mark, sent, begun = len(site.console(vm.name)), carried(vm.lab), time.monotonic()
     while time.monotonic() < begun + WINDOW and lasts():
         time.sleep(0.25)
-    rate = (_carried(vm.lab) - carried) / (time.monotonic() - begun)
+    rate = (carried(vm.lab) - sent) / (time.monotonic() - begun)
     # The first line began before the window.
     lines = _LINE.findall(site.console(vm.name)[mark:])[1:]
     if len(lines) < FEWEST:
@@ -224,7 +224,7 @@ def _window(vm: Vm, lasts: Callable[[], bool]) -> Load:
     return Load(middle(iops), middle(p50) / 1e6, middle(p99) / 1e6, max(longest) / 1e6, rate)
 
 
-def _carried(lab: Lab) -> int:
+def carried(lab: Lab) -> int:
     """Bytes that the link has carried towards the destination."""
     return int(lab.link.describe()["counters"]["alpha_to_beta"]["bytes"])
 

@@ -1,27 +1,25 @@
 """Writes RESULTS.md: the machine, and a section for each part. A part that was not run keeps the section it has."""
 
+import statistics
 from pathlib import Path
 
-from bench import bulk, guest, machine
+from bench import backpressure, guest, machine
 from bench.downtime import Downtime
 from bench.goals import paragraph, ratio, table
 from bench.guest import Load
-from bench.loopback import OURS
-from bench.measure import Failure
-from bench.rounds import Result, samples_of
 
 PATH = Path(__file__).with_name("RESULTS.md")
 TITLES = {
-    "bulk": "(a) Bulk copy",
-    "guest": "(b) What the guest pays",
-    "downtime": "(c) Downtime",
-    "loopback": "(d) Loopback, against the goals",
-    "wan": "(e) A slow line, against the goals",
-    "lossy": "(f) A long line that loses packets, against the goals",
-    "second": "(g) Second copy, against the goals",
-    "epoch": "(h) Epochs of scattered blocks, against the goals",
-    "memory": "(i) Memory, against the goals",
-    "strangers": "(j) Strangers at the port",
+    "loopback": "(a) Loopback, against the goals",
+    "wan": "(b) A slow line, against the goals",
+    "lossy": "(c) A long line that loses packets, against the goals",
+    "second": "(d) Second copy, against the goals",
+    "epoch": "(e) Epochs of scattered blocks, against the goals",
+    "memory": "(f) Memory, against the goals",
+    "guest": "(g) What the guest pays",
+    "downtime": "(h) Downtime",
+    "strangers": "(i) Strangers at the port",
+    "backpressure": "(j) Replication backpressure",
 }
 _HEAD = """\
 # Results
@@ -46,43 +44,6 @@ def section(part: str, text: str, *, measured: str, load: float) -> str:
     """A part's text, with when and how it was measured and how busy (load average) the machine was before."""
     origin = f"Measured {measured} with `python -m bench {part}`, on {machine.processor()}"
     return f"{origin}; load average before it: {load:.1f}.\n\n{text}"
-
-
-def describe_bulk(results: dict[str, Result]) -> str:
-    samples = samples_of(results)
-    ours = samples.get(OURS)
-    rows = [
-        (
-            name,
-            f"{one.seconds:.2f}",
-            f"{bulk.SIZE / one.seconds / (1 << 20):.0f}",
-            f"{one.cpu_seconds:.2f}",
-            f"{one.seconds / ours.seconds:.2f}" if ours else "",
-            f"{one.cpu_seconds / ours.cpu_seconds:.2f}" if ours else "",
-        )
-        for name, one in samples.items()
-    ]
-    failed = [f"* **{name} failed: {one.reason}**" for name, one in results.items() if isinstance(one, Failure)]
-    peers = {name: one for name, one in samples.items() if name != OURS and ours}
-    faster = [name for name, one in peers.items() if ours and one.seconds > ours.seconds]
-    slower = [name for name, one in peers.items() if ours and one.seconds <= ours.seconds]
-    thriftier = [name for name, one in peers.items() if ours and one.cpu_seconds < ours.cpu_seconds]
-    heads = ("copier", "s", "MiB/s", "processor s", "its time ÷ Drover's", "its processor time ÷ Drover's")
-    return "\n".join([
-        paragraph(
-            f"{bulk.SIZE >> 30} GiB, a quarter never written, a half text, a quarter random, from a QEMU NBD "
-            f"export to a file on the same machine, over loopback; medians of {bulk.RUNS} rounds. Processor time "
-            "is of all processes that take part, servers too. Drover encrypts (TLS 1.3), hashes, compresses and "
-            "journals; the peers do none of that. Each result was compared with the source."
-        ),
-        "",
-        table(heads, rows),
-        "",
-        *failed,
-        *(["Drover is faster than " + _and(faster) + "."] if faster else []),
-        *(["**Drover is slower than " + _and(slower) + ".**"] if slower else []),
-        *(["**Drover takes more processor time than " + _and(thriftier) + ".**"] if thriftier else []),
-    ])  # fmt: skip
 
 
 def describe_guest(loads: dict[str, Load]) -> str:
@@ -158,6 +119,35 @@ def describe_downtime(downtimes: dict[str, Downtime]) -> str:
         ),
         "",
         table(heads, rows),
+    ])  # fmt: skip
+
+
+def describe_backpressure(runs: dict[str, backpressure.Series]) -> str:
+    middle = statistics.median
+    rows = [
+        (
+            name,
+            f"{1e3 * one.alone:.2f}",
+            f"{1e3 * middle(one.copying(one.p99)):.2f}",
+            ratio(middle(one.copying(one.p99)) / one.alone),
+            f"{100 * backpressure.within(one):.0f} %",
+            f"{statistics.mean(one.copying(one.rate)) / 1e6:.1f}",
+        )
+        for name, one in runs.items()
+    ]
+    heads = ("", "p99 ms alone", "copying", "÷ alone", f"seconds within {backpressure.BUDGET}", "link MB/s")
+    return "\n".join([
+        paragraph(
+            "Random writes of 4 KiB in the guest as fast as it can, while its VDISKs are copied over a link of "
+            f"{guest.RATE / 1e6:g} MB/s. The p99 is QEMU's, of all requests of a second; the table has the median "
+            "second of the guest alone and while the background goes, pauses left out, the search for a rate not. "
+            "What the link carries is background and foreground together; foreground is not held back. The guest is "
+            "emulated and shares two cores with both engines, so what it waits for are processors rather than disks."
+        ),
+        "",
+        table(heads, rows),
+        "",
+        f"![p99, budget and rates over time]({backpressure.PICTURE.name})",
     ])  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""(d) Strangers at the destination's port: a copy with and without 10,000 of their connections, and what they leave.
+"""Strangers at the destination's port: a copy with and without 10,000 of their connections, and what they leave.
 
 `python -m bench.strangers PORT PER_SECOND` is the strangers: a process of its own, which makes connections until its
 input ends. Every other one is opened and says nothing; the rest say garbage and are gone.

@@ -21,6 +21,7 @@ WRONG = {
     "a pool named twice": (["--pool", "vda=raw"], "twice", "once"),
     "a shutdown time without a meaning": (["--shutdown-timeout", "x"], "is not a duration", "30s"),
     "a target time without a meaning": (["--target-time", "-4"], "is not a duration", "30s"),
+    "a latency budget without a meaning": (["--max-latency", "20%"], "is not a latency budget", "+20%"),
     "a write floor without a meaning": (["--write-floor", "3"], "is not a rate", "mbit"),
 }
 

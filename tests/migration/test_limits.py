@@ -1,26 +1,14 @@
-"""What the administrator set holds: gate, bandwidth, write backpressure, room in a pool; and it is taken off again."""
+"""What the administrator set holds: gate, bandwidth, room in a pool; and it is taken off again."""
 
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
 
 import libvirt
 
 from drover.lab import Lab
-from tests.migration.drover import Drover, Event, run
+from tests.migration.drover import Drover, run
 from tests.migration.world import Vm, traces
-
-
-def limits(lab: Lab, name: str) -> int:
-    """The write limit of the VM's records VDISK, bytes/s; 0 for none."""
-    with lab.site("alpha").connection() as connection:
-        tune: dict[str, Any] = connection.lookupByName(name).blockIoTune("vdb", libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        return int(tune["write_bytes_sec"])
-
-
-def slowed(event: Event) -> bool:
-    return event["event"] == "progress" and event["write_limit"] is not None
 
 
 def test_a_gate_that_does_not_open_holds_and_says_what_would_open_it(make_vm: Callable[..., Vm]) -> None:
@@ -41,34 +29,6 @@ def test_bandwidth_is_kept(make_vm: Callable[..., Vm]) -> None:
     process = vm.migrate("--cutover", "manual", "--bandwidth", "32mbit")
     finished = process.finish()
     assert finished["sent_bytes"] / (time.monotonic() - begun) <= 4_000_000 * 1.1
-
-
-def test_write_backpressure_needs_leave(make_vm: Callable[..., Vm], lab: Lab) -> None:
-    vm = make_vm(pattern="random", rate=100)
-    process = vm.migrate("--max-downtime", "1ms")
-    process.wait_state("ready")
-    for _ in range(4):
-        process.wait_for(lambda event: event["event"] == "progress")
-    assert limits(lab, vm.name) == 0
-    process.kill()
-    run(vm.data, "cancel", process.events[-1]["migration"])
-
-
-def test_write_backpressure_is_taken_off_when_drover_is_killed(make_vm: Callable[..., Vm], lab: Lab) -> None:
-    vm = make_vm(pattern="random", rate=100)
-    process = vm.migrate("--max-downtime", "1ms", "--write-backpressure", "--write-floor", "2MiB/s")
-    event = process.wait_for(slowed)
-    assert event["write_limit"] >= 2 << 20
-    assert limits(lab, vm.name) > 0
-    process.kill()
-    deadline = time.monotonic() + 15
-    while limits(lab, vm.name) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert limits(lab, vm.name) == 0
-    migration = event["migration"]
-    again = vm.resume(migration, "--max-downtime", "60s")
-    again.finish()
-    vm.assert_witness()
 
 
 def test_a_pool_without_room_is_found_before_anything_is_changed(make_vm: Callable[..., Vm], lab: Lab) -> None:

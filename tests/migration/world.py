@@ -126,11 +126,18 @@ def traces(lab: Lab, name: str) -> list[str]:
     return found
 
 
+def histograms(domain: Any) -> list[str]:
+    """Latency histograms that QEMU keeps, of whatever device."""
+    devices = _qmp(domain, "query-blockstats")
+    return [f"{key} of {device['qdev']}" for device in devices for key in device["stats"] if key.endswith("histogram")]
+
+
 def _inside(domain: Any) -> list[str]:
     found = []
     for device in _qmp(domain, "query-block"):
         for bitmap in device.get("inserted", {}).get("dirty-bitmaps", []):
             found.append(f"bitmap {bitmap.get('name')}")
+    found += histograms(domain)
     found += [f"export {export['id']}" for export in _qmp(domain, "query-block-exports")]
     if _served(domain):
         found.append("QEMU's NBD server")

@@ -11,6 +11,7 @@ from drover.errors import InputError
 from drover.platforms.libvirt.capture import Capture
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.inventory import describe, find_domain
+from drover.platforms.libvirt.latency import LatencyHistograms
 from drover.store import MigrationStore
 
 
@@ -19,7 +20,7 @@ def clean(
     source: options.From,
     json: options.Json = False,
 ) -> None:
-    """Remove bitmaps and exports that a lost Drover left in a running VM. Its VDISKs are not touched."""
+    """Remove what a lost Drover left in a running VM: bitmaps, exports, histograms. Its VDISKs are not touched."""
     domain = find_domain(open_uri(source), vm)
     for migration in MigrationStore().all(include_ended=False):
         if migration.facts.uuid == domain.UUIDString():
@@ -29,6 +30,7 @@ def clean(
     if domain.isActive():
         vdisks = [vdisk.name for vdisk in describe(domain).vdisks if vdisk.replicable]
         Capture(domain, vdisks, "").stop()
+        LatencyHistograms(domain, vdisks).stop()
     if json:
         print_json({"event": "cleaned", "vm": domain.name()})
     else:

@@ -6,6 +6,7 @@ import typer
 from pydantic import ValidationError
 
 from drover.errors import InputError
+from drover.model.latency import LatencyBudget
 from drover.model.migration import Cutover, OnReadError, Spec
 from drover.model.units import parse_duration, parse_rate
 
@@ -54,11 +55,21 @@ ShutdownTimeout = Annotated[
 Bandwidth = Annotated[
     str | None, typer.Option("--bandwidth", metavar="RATE", help="Use at most this much of the link, as in 200mbit.")
 ]
+MaxLatency = Annotated[
+    str | None,
+    typer.Option(
+        "--max-latency",
+        metavar="+N%|+TIME|off",
+        help="Slow background replication so that the VM's I/O latency at p99 rises by at most this, as in +20% or "
+        "+5ms; with +20%,+5ms both hold. Default: off.",
+    ),
+]
 WriteBackpressure = Annotated[
     bool | None,
     typer.Option(
         "--write-backpressure/--no-write-backpressure",
-        help="Allow the VM's writes to be slowed if the gate does not open otherwise. Default: never.",
+        help="Allow the VM's writes to be slowed, as little as it takes, if the maximum downtime or the target time "
+        "cannot be met otherwise. Default: never.",
     ),
 ]
 WriteFloor = Annotated[
@@ -94,6 +105,7 @@ def settings(
     target_time: str | None,
     shutdown_timeout: str | None,
     bandwidth: str | None,
+    max_latency: str | None,
     write_backpressure: bool | None,
     write_floor: str | None,
     on_read_error: str | None,
@@ -116,6 +128,7 @@ def settings(
         "target_time": _positive("--target-time", target_time),
         "shutdown_timeout": _positive("--shutdown-timeout", shutdown_timeout),
         "bandwidth": None if bandwidth is None else parse_rate(bandwidth),
+        "max_latency": None if max_latency is None else LatencyBudget.parse(max_latency),
         "write_backpressure": write_backpressure,
         "write_floor": None if write_floor is None else parse_rate(write_floor),
         "on_read_error": on_read_error,

@@ -91,26 +91,48 @@ def _picture(progress: Progress) -> Group:
         share = f"{100 * done / size:.0f} %" if size else ""
         words = f"{format_size(done)} of {format_size(size)}, {format_size(left)} left, {format_size(dirty)} dirty"
         bars.add_row(name, ProgressBar(total=max(size, 1), completed=done, width=36), share, words)
-    return Group(bars, Text(_facts(progress), style="dim"), *([Text(progress.holding)] if progress.holding else []))
+    return Group(bars, Text(_facts(progress), style="dim"), *map(Text, _backpressure(progress)))
 
 
 def _facts(progress: Progress) -> str:
     downtime = "?" if progress.predicted_downtime is None else format_duration(progress.predicted_downtime)
     left = "" if progress.time_left is None else f" · {format_duration(progress.time_left)} left"
-    limit = "" if progress.write_limit is None else f" (slowed to {format_rate(progress.write_limit)} per VDISK)"
     slow = "" if progress.limited_by is None else f", limited by the {_LIMITS[progress.limited_by]}"
     zeros = "" if not progress.unreadable else f" · {format_size(progress.unreadable)} unreadable, sent as zeros"
     return (
         f"{progress.state}{left} · {format_rate(progress.rate)}, {format_rate(progress.wire_rate)} on the wire{slow} · "
-        f"VM writes {format_rate(progress.vm_write_rate)}{limit} · epoch {progress.epoch}: "
+        f"VM writes {format_rate(progress.vm_write_rate)} · epoch {progress.epoch}: "
         f"{format_size(progress.epoch_bytes)} in {format_duration(progress.epoch_seconds)} · "
         f"predicted downtime {downtime} · link {progress.link}{zeros}"
     )
 
 
+def _backpressure(progress: Progress) -> list[str]:
+    """What is held back, why, and what it costs."""
+    words = [progress.holding, progress.prediction]
+    if (slowed := progress.slowed) is not None:
+        words.append(
+            f"write backpressure: each VDISK at {format_rate(slowed.limit)} at most; costs the VM "
+            f"{format_rate(slowed.bytes_per_second)}, {slowed.requests_per_second:.0f} writes/s, "
+            f"for {format_duration(slowed.seconds)} so far"
+        )
+    if (latency := progress.latency) is not None:
+        now, baseline, limit = map(_latency, (latency.now, latency.baseline, latency.limit))
+        rate = "paused to measure" if latency.measuring else f"at {format_rate(latency.background_limit)} at most"
+        words.append(
+            f"replication backpressure: background {rate}; the VM's {latency.measure} {now}, "
+            f"{baseline} without background, {limit} allowed"
+        )
+    return [line for line in words if line]
+
+
+def _latency(seconds: float | None) -> str:
+    return "?" if seconds is None else f"{1000 * seconds:.2f} ms"
+
+
 def _line(progress: Progress) -> str:
     share = 100 * progress.done / progress.size if progress.size else 0
-    return f"{share:3.0f} % of {format_size(progress.size)} · {_facts(progress)}"
+    return " · ".join([f"{share:3.0f} % of {format_size(progress.size)}", _facts(progress), *_backpressure(progress)])
 
 
 def _outcome(migration: Migration) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from drover.model.latency import LatencyBudget
+
 
 class State(StrEnum):
     """Where a migration is. The values are what the administrator reads."""
@@ -87,6 +89,8 @@ class Spec(BaseModel):
     """Seconds after which a gate that did not open holds the migration; None waits on."""
     shutdown_timeout: float = Field(default=120.0, gt=0)
     bandwidth: int | None = Field(default=None, gt=0)
+    max_latency: LatencyBudget = LatencyBudget()
+    """What background replication may add to the VM's I/O latency."""
     write_backpressure: bool = False
     write_floor: int = Field(default=1 << 20, gt=0)
     """Write backpressure never slows a VDISK below this, bytes/s."""

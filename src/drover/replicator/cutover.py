@@ -33,7 +33,7 @@ def cut_over(run: Run, epochs: Epochs, mode: Cutover) -> None:
     facts.cutover = CutoverFacts(mode=mode, stopping_at=time.time())
     run.enter(State.CUTTING_OVER, f"cutting over ({mode})")
     process = run.process
-    run.guard.arm({"uri": run.source.uri, "vm": run.facts.uuid, "limits": {}, "resume": True})
+    run.guard.arm(resume=True)
     if mode is Cutover.RESUME:
         power.suspend(run.domain)
         facts.cutover.stopped_at = time.time()

@@ -33,6 +33,8 @@ class Epochs:
     _failures: int = 0
     _sealed_after: float = 0.0
     _long: bool = True
+    _mixed: bool = False
+    """What is recorded now was written partly before the VM's writes were slowed."""
     capacity: Capacity = field(default_factory=Capacity)
 
     def seal(self) -> int:
@@ -77,6 +79,10 @@ class Epochs:
             self.run.capture().forget(self.open)
             self.open = None
 
+    def forget_sizes(self) -> None:
+        """The VM writes otherwise from now on: what its epochs held says nothing of those to come."""
+        self.sizes, self._mixed = [], True
+
     @property
     def expected(self) -> int:
         """Bytes that the next epoch holds at the p95 of the latest."""
@@ -85,6 +91,9 @@ class Epochs:
     def _remember(self, size: int, seconds: float) -> None:
         self.size, self.seconds = size, seconds
         self.capacity.saw_epoch(size, seconds, SEAL_SECONDS)
+        if self._mixed:
+            self._mixed = False
+            return
         # One that was sealed after a long background says little of the short ones that a cutover sees.
         long, self._long = self._long, self._sealed_after > _SHORT
         if self._long <= long:

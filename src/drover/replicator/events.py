@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from drover.model.migration import State
 
@@ -17,6 +17,32 @@ class VdiskProgress:
     left: int
     dirty: int
     """Written by the VM since the last sealed epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Replication backpressure: the VM's I/O latency in seconds, and the rate in bytes/s that follows from it."""
+
+    measure: Literal["p99", "mean"]
+    """Means are all there is where QEMU keeps no histogram of ours."""
+    now: float | None
+    baseline: float | None
+    """Without background replication."""
+    limit: float | None
+    """What the administrator's budget makes of the baseline."""
+    background_limit: int
+    measuring: bool
+    """The background pauses so that the baseline can be measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slowed:
+    """Write backpressure: the limit of each VDISK in bytes/s, and what it takes from the VM per second since when."""
+
+    limit: int
+    bytes_per_second: float
+    requests_per_second: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +65,12 @@ class Progress:
     predicted_downtime: float | None = None
     time_left: float | None = None
     link: str = "connecting"
-    write_limit: int | None = None
+    latency: Latency | None = None
+    """None without a latency budget, and when all is copied."""
+    slowed: Slowed | None = None
+    """None while the VM writes freely."""
+    prediction: str | None = None
+    """What cannot be met at today's write rate, and what would help."""
     verified: int = 0
     limited_by: str | None = None
     """What keeps the background from being faster: source, destination, link, processor, pacing."""

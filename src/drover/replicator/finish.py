@@ -16,6 +16,7 @@ from drover.replicator.arrive import is_running_at_destination, turn_back
 from drover.replicator.backpressure import lift_write_limits
 from drover.replicator.cutover import give_back
 from drover.replicator.run import Run
+from drover.replicator.throttle import remove_histograms
 
 
 def finish(run: Run) -> Path:
@@ -63,6 +64,7 @@ def cancel(run: Run) -> None:
     else:
         give_back(run)
     lift_write_limits(run)
+    remove_histograms(run)
     if is_running(run.domain) and run.facts.captured:
         run.capture().stop()
     remove_engines(run)

@@ -51,6 +51,11 @@ def choose(mode: Cutover, outlook: Outlook, limit: float) -> tuple[Cutover, floa
     return (Cutover.RESUME, resume) if resume <= limit or resume <= restart else (Cutover.RESTART, restart)
 
 
+def room(predicted: float, limit: float, outlook: Outlook) -> float:
+    """Bytes that the last epoch may hold for the downtime to fit; not above 0 if no epoch is small enough."""
+    return (limit - predicted) * outlook.rate + outlook.dirty
+
+
 def explain(predicted: float, limit: float, outlook: Outlook, *, mode: Cutover, backpressure: bool) -> str:
     """Why the gate is shut and what would open it."""
     fixed = predicted - outlook.dirty / outlook.rate

@@ -15,26 +15,43 @@ from drover.errors import DroverError
 from drover.platforms.libvirt import power
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.inventory import find_domain
+from drover.platforms.libvirt.latency import LatencyHistograms
 
 
 class Errand(TypedDict):
-    """What to do for which VM: limits of its VDISKs to restore, and whether to let it run on."""
+    """What to do for which VM: limits of its VDISKs to restore, histograms to remove, and whether to let it run on."""
 
     uri: str
     vm: str
+    vdisks: list[str]
     limits: dict[str, dict[str, int]]
+    histograms: bool
     resume: bool
 
 
 class Guard:
-    """Drover's end of the guard."""
+    """Drover's end of the guard of one VM."""
 
-    def __init__(self) -> None:
+    def __init__(self, uri: str, vm: str, vdisks: list[str]) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._errand = Errand(uri=uri, vm=vm, vdisks=vdisks, limits={}, histograms=False, resume=False)
 
-    def arm(self, errand: Errand) -> None:
-        """From now on this happens if this process dies."""
-        if self._process is None:
+    def arm(
+        self,
+        *,
+        limits: dict[str, dict[str, int]] | None = None,
+        histograms: bool | None = None,
+        resume: bool | None = None,
+    ) -> None:
+        """From now on this happens if this process dies; what is None stays as it was. Nothing to do ends the guard."""
+        errand = self._errand
+        errand["limits"] = errand["limits"] if limits is None else limits
+        errand["histograms"] = errand["histograms"] if histograms is None else histograms
+        errand["resume"] = errand["resume"] if resume is None else resume
+        if not (errand["limits"] or errand["histograms"] or errand["resume"]):
+            self.disarm()
+            return
+        if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "drover.replicator.guard"],
                 stdin=subprocess.PIPE,
@@ -46,6 +63,7 @@ class Guard:
 
     def disarm(self) -> None:
         """Returns when nothing will happen any more."""
+        self._errand |= {"limits": {}, "histograms": False, "resume": False}
         if self._process is None:
             return
         with contextlib.suppress(BrokenPipeError):
@@ -66,10 +84,13 @@ def _do(errand: Errand) -> None:
     domain = find_domain(open_uri(errand["uri"]), errand["vm"])
     if not domain.isActive():
         return
-    for vdisk, limits in errand["limits"].items():
-        power.set_io_tune(domain, vdisk, limits)
+    # A VM that stands still is worst, one that is slowed next.
     if errand["resume"]:
         power.resume(domain)
+    for vdisk, limits in errand["limits"].items():
+        power.set_io_tune(domain, vdisk, limits)
+    if errand["histograms"]:
+        LatencyHistograms(domain, errand["vdisks"]).stop()
 
 
 def main() -> int:

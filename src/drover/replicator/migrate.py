@@ -18,6 +18,7 @@ from drover.replicator.prepare import prepare
 from drover.replicator.replicate import Outcome, Replication
 from drover.replicator.run import Run
 from drover.replicator.stopped import replicate_stopped
+from drover.replicator.throttle import remove_histograms
 from drover.store import MigrationStore
 
 _ATTEMPTS = 10
@@ -69,6 +70,7 @@ def _to_the_end(run: Run) -> None:
     if cutover is None or not _is_past_return(run, cutover):
         give_back(run)
         lift_write_limits(run)
+        remove_histograms(run)
         _replicate_and_stop(run)
     else:
         leave_source(run)
@@ -91,7 +93,7 @@ def _replicate_and_stop(run: Run) -> None:
         try:
             outcome, mode = replication.until_gate_opens()
         finally:
-            replication.backpressure.lift()
+            replication.free()
         if outcome is Outcome.VM_OFF:
             continue
         try:

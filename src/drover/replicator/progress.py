@@ -4,17 +4,20 @@ import time
 
 from drover.engine.status import EngineStatus, VdiskStatus
 from drover.platforms.libvirt.inventory import io_statistics, is_running
+from drover.replicator.convergence import Load
 from drover.replicator.epochs import Epochs
-from drover.replicator.events import Progress, VdiskProgress
+from drover.replicator.events import Latency, Progress, Slowed, VdiskProgress
 from drover.replicator.gate import Outlook
 from drover.replicator.run import Run
-from drover.replicator.speed import Meter
+from drover.replicator.speed import Amplification, Meter, Writes
 
 _GUESS = 100e6
 """Bytes/s assumed for a rate that nothing has measured yet."""
 _VERIFY_GUESS = 500e6
 _TELLING = 8 << 20
 """Bytes sent from which on the background's rate says something of the link; a few chunks may wait for a bad sector."""
+_SOON = 5.0
+"""Seconds over which the VM's writes are measured: a step of write backpressure must show before the next."""
 
 
 class Reporter:
@@ -25,16 +28,33 @@ class Reporter:
         self._epochs = epochs
         self._covered = Meter()
         self._wire = Meter()
-        self._written = Meter()
+        self._foreground = Meter()
+        self._written = {name: Meter(_SOON) for name in run.vdisk_names}
+        self._requests = Meter(_SOON)
         self._verify_rate = _VERIFY_GUESS
         self._verifying_since: float | None = None
+        self._verify_seen = False
         self._base = run.facts.sent_bytes
         self._dirty: dict[str, int] = {}
+        self._amplification = Amplification()
         self._looked_at = 0.0
 
     @property
-    def vm_write_rate(self) -> float:
-        return self._written.rate
+    def writes(self) -> Writes:
+        """What the VM writes now."""
+        rates = [meter.rate for meter in self._written.values()]
+        return Writes(rate=sum(rates), busiest=max(rates), requests=self._requests.rate)
+
+    def load(self, status: EngineStatus, outlook: Outlook, *, copied: bool) -> Load:
+        """What the forecast needs to know of link and VM; target time and downtime are the caller's."""
+        return Load(
+            copied=copied,
+            left=sum(vdisk.background.left_bytes for vdisk in status.vdisks.values()),
+            background=self._covered.rate,
+            foreground=self._foreground.rate,
+            capacity=outlook.rate,
+            dirty_rate=self._amplification.factor * self.writes.rate,
+        )
 
     def outlook(self, status: EngineStatus) -> Outlook:
         """What the gate needs to know, with guesses where nothing was measured."""
@@ -53,7 +73,14 @@ class Reporter:
         )
 
     def report(
-        self, status: EngineStatus, predicted: float | None, *, holding: str | None, write_limit: int | None
+        self,
+        status: EngineStatus,
+        predicted: float | None,
+        *,
+        holding: str | None = None,
+        latency: Latency | None = None,
+        slowed: Slowed | None = None,
+        prediction: str | None = None,
     ) -> None:
         """Tells the observer how far the migration is."""
         run = self._run
@@ -67,7 +94,7 @@ class Reporter:
                 vdisks=[self._vdisk(name, status.vdisks[name]) for name in run.vdisk_names if name in status.vdisks],
                 rate=rate,
                 wire_rate=self._wire.rate,
-                vm_write_rate=self.vm_write_rate,
+                vm_write_rate=self.writes.rate,
                 sent=self._base + status.link.sent_bytes,
                 epoch=run.facts.epoch,
                 epoch_bytes=self._epochs.size,
@@ -75,11 +102,13 @@ class Reporter:
                 predicted_downtime=predicted,
                 time_left=left / rate if rate > 0 and left else None,
                 link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
-                write_limit=write_limit,
                 verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
                 limited_by=self._limit(status),
                 unreadable=sum(vdisk.unreadable.bytes for vdisk in status.vdisks.values()),
                 holding=holding,
+                latency=latency,
+                slowed=slowed,
+                prediction=prediction,
             )
         )
 
@@ -95,6 +124,7 @@ class Reporter:
     def _measure(self, status: EngineStatus) -> None:
         self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))
         self._wire.add(status.link.sent_bytes)
+        self._foreground.add(sum(vdisk.sent.foreground_bytes for vdisk in status.vdisks.values()))
         self._run.facts.sent_bytes = self._base + status.link.sent_bytes
         running = any(vdisk.background.state == "running" for vdisk in status.vdisks.values())
         if running and status.link.sent_bytes >= _TELLING:
@@ -103,18 +133,25 @@ class Reporter:
         if time.monotonic() - self._looked_at >= 1 and is_running(self._run.domain):
             self._looked_at = time.monotonic()
             totals = [io_statistics(self._run.domain, name) for name in self._run.vdisk_names]
-            self._written.add(sum(total.write_bytes for total in totals))
+            for meter, total in zip(self._written.values(), totals, strict=True):
+                meter.add(total.write_bytes)
+            self._requests.add(sum(total.write_requests for total in totals))
             self._dirty = self._run.capture().dirty(self._run.facts.epoch)
+            written = sum(total.write_bytes for total in totals)
+            self._amplification.add(self._run.facts.epoch, sum(self._dirty.values()), written)
 
     def _measure_verification(self, status: EngineStatus) -> None:
         if not any(vdisk.verify.state == "running" for vdisk in status.vdisks.values()):
-            self._verifying_since = None
+            self._verifying_since, self._verify_seen = None, False
             return
         now = time.monotonic()
         self._verifying_since = self._verifying_since or now
         if now - self._verifying_since >= 1:
             checked = sum(vdisk.verify.checked_bytes for vdisk in status.vdisks.values())
-            self._verify_rate = checked / (now - self._verifying_since)
+            rate = checked / (now - self._verifying_since)
+            # Later it waits for chunks that are written just then, which it does not in a cutover.
+            self._verify_rate = max(self._verify_rate, rate) if self._verify_seen else rate
+            self._verify_seen = True
 
     def _vdisk(self, name: str, status: VdiskStatus) -> VdiskProgress:
         return VdiskProgress(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum, auto
 
 from drover.engine.status import EngineStatus
@@ -15,6 +16,7 @@ from drover.replicator.epochs import Epochs, is_gone
 from drover.replicator.prepare import prepare
 from drover.replicator.progress import Reporter
 from drover.replicator.run import Run
+from drover.replicator.throttle import Throttle
 
 TICK = 0.5
 """Seconds between two looks at the world."""
@@ -42,6 +44,7 @@ class Replication:
         self.epochs = Epochs(run)
         self.reporter = Reporter(run, self.epochs)
         self.backpressure = Backpressure(run)
+        self.throttle = Throttle(run)
         self._started = time.monotonic()
         self._process = 0
         self._restarts = 0
@@ -77,6 +80,7 @@ class Replication:
         run.enter(State.REPLICATING)
         self._process = run.process
         self._verified_once = self._verifying = False
+        self.throttle.begin()
         mode = "compare" if run.facts.compare else "copy"
         for vdisk in run.vdisk_names:
             run.source.engine.background(vdisk, mode)
@@ -100,13 +104,25 @@ class Replication:
         outlook = self.reporter.outlook(status)
         mode, predicted = gate.choose(run.migration.spec.cutover, outlook, run.migration.spec.max_downtime)
         opened = settled and copied and self._warm_verified(status) and status.link.state == "up"
+        opened = opened and bool(self.epochs.sizes)
+        self.throttle.look(status, copied=copied, writes_slowed=self.backpressure.limit is not None)
         holding = None
         if opened:
             run.enter(State.READY)
             if predicted <= run.migration.spec.max_downtime:
                 return mode
             holding = self._hold(predicted, outlook, mode)
-        self.reporter.report(status, predicted, holding=holding, write_limit=self.backpressure.limit)
+        if status.link.state == "up":
+            room = gate.room(predicted, run.migration.spec.max_downtime, outlook) if self._verified_once else None
+            self._forecast(status, outlook, copied=copied, room=room)
+        self.reporter.report(
+            status,
+            predicted,
+            holding=holding,
+            latency=self.throttle.progress,
+            slowed=self.backpressure.cost(self.reporter.writes),
+            prediction=self.backpressure.prediction,
+        )
         self._maybe_seal(copied, status)
         return None
 
@@ -161,9 +177,22 @@ class Replication:
         if not self._explained:
             self.run.say(words)
         self._explained = words
-        if spec.write_backpressure:
-            self.backpressure.tighten(self.reporter.vm_write_rate)
         return words
+
+    def _forecast(self, status: EngineStatus, outlook: gate.Outlook, *, copied: bool, room: float | None) -> None:
+        target = self.run.migration.spec.target_time
+        time_left = None if target is None else target - (time.monotonic() - self._started)
+        load = self.reporter.load(status, outlook, copied=copied)
+        load = replace(load, time_left=time_left, held=self.throttle.held, room=room)
+        if self.backpressure.look(load, self.reporter.writes, held=bool(self._explained)):
+            self.epochs.forget_sizes()
+
+    def free(self) -> None:
+        """The VM writes as it likes, nothing of ours measures it, the background is free. Raises DroverError."""
+        try:
+            self.backpressure.lift()
+        finally:
+            self.throttle.end()
 
     def _lost_process(self) -> bool:
         """Whether the VM's hypervisor process ended; libvirt may need a moment to notice."""

@@ -30,8 +30,8 @@ class Run:
         self.observe = observe
         self.source = Side("source", migration.spec.source, migration.id)
         self.destination = Side("destination", migration.spec.destination, migration.id)
-        self.guard = Guard()
         self.domain: libvirt.virDomain = find_domain(self.source.connection, migration.facts.uuid)
+        self.guard = Guard(self.source.uri, migration.facts.uuid, self.vdisk_names)
 
     def __enter__(self) -> Self:
         return self

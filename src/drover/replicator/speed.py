@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 
 class Meter:
@@ -30,6 +31,42 @@ class Meter:
         return (after - before) / (end - start) if end > start else 0.0
 
 
+class Amplification:
+    """Bytes that a VM dirties, in blocks of the bitmap, for each byte that it writes.
+
+    A block that is written again is dirty already: the longer an epoch, the less its size says of short ones. So each
+    epoch counts with the most that was seen in it, which is its beginning, and of the last two epochs the higher.
+    """
+
+    def __init__(self) -> None:
+        self._epoch: int | None = None
+        self._first = (0, 0)
+        self._before = self._now = 0.0
+
+    def add(self, epoch: int, dirty: int, written: int) -> None:
+        """Notes the bytes that the epoch that is recorded holds, and the total that the VM has written."""
+        if epoch != self._epoch or written < self._first[1]:
+            # What it holds at first sight was written nobody knows when: an earlier run, an epoch merged back.
+            self._epoch, self._first = epoch, (dirty, written)
+            self._before, self._now = self._now or self._before, 0.0
+        grown, bytes_written = dirty - self._first[0], written - self._first[1]
+        if bytes_written >= _TELLING_WRITES:
+            self._now = max(self._now, grown / bytes_written)
+
+    @property
+    def factor(self) -> float:
+        return max(self._before, self._now)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writes:
+    """What a VM writes: bytes/s in all and to its busiest VDISK, requests/s in all."""
+
+    rate: float = 0.0
+    busiest: float = 0.0
+    requests: float = 0.0
+
+
 class Capacity:
     """What the link carries, learnt only while it was busy: an idle link says nothing. Bytes/s; 0 is unknown."""
 
@@ -51,3 +88,5 @@ class Capacity:
 
 _TELLING = 8 << 20
 """Bytes from which on an epoch's time says something about a fast link."""
+_TELLING_WRITES = 256 << 10
+"""Bytes written from which on it can be said what they dirtied."""

@@ -27,7 +27,7 @@ def replicate_stopped(run: Run) -> None:
         status = run.source.engine.status()
         raise_if_held(run, status, run.vdisk_names)
         reporter.outlook(status)
-        reporter.report(status, None, holding=None, write_limit=None)
+        reporter.report(status, None)
         if all(vdisk.background.state == "done" for vdisk in status.vdisks.values()):
             break
         _refuse_if_started(run)

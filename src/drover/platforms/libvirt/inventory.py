@@ -18,6 +18,8 @@ class Node:
 
     vdisk: str
     node: str
+    device: str
+    """QOM path of the guest's device."""
     bitmaps: dict[str, bool]
     """Dirty bitmaps by name; true while one records."""
     dirty: dict[str, int]
@@ -90,6 +92,7 @@ def nodes(domain: libvirt.virDomain, vdisks: list[str]) -> list[Node]:
             found[name] = Node(
                 vdisk=name,
                 node=inserted["node-name"],
+                device=device["qdev"],
                 bitmaps={bitmap.get("name", ""): bitmap["recording"] for bitmap in bitmaps},
                 dirty={bitmap.get("name", ""): bitmap["count"] for bitmap in bitmaps},
                 raw=_raw(inserted),

@@ -136,10 +136,19 @@ def persistent_profile(domain: libvirt.virDomain) -> str:
         return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
 
 
-def limit_writes(domain: libvirt.virDomain, vdisk: str, rate: int) -> None:
-    """Write backpressure: at most `rate` bytes/s into a VDISK; 0 lifts the limit."""
-    with doing(f"limiting the writes of {domain.name()}/{vdisk} to {rate} bytes/s"):
-        domain.setBlockIoTune(vdisk, {"write_bytes_sec": rate}, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+def limited(limits: dict[str, int], rate: int) -> dict[str, int]:
+    """Limits like these with at most `rate` bytes/s of writes, as `set_io_tune` takes them; none is loosened by it.
+
+    QEMU takes no limit on writes beside one on the total: such a total is shared out, what is not for writes for reads.
+    """
+    total, writes = limits.get("total_bytes_sec", 0), limits.get("write_bytes_sec", 0)
+    rate = min([rate, *(limit for limit in (writes, total * 9 // 10) if limit)])
+    reads = total - rate if total else limits.get("read_bytes_sec", 0)
+    # A burst would let through what the limit shall hold back; QEMU refuses one without a limit of its own kind.
+    bursts = {f"{kind}_bytes_sec_max{length}": 0 for kind in ("total", "write") for length in ("", "_length")}
+    if total:
+        bursts |= {"read_bytes_sec_max": 0, "read_bytes_sec_max_length": 0}
+    return limits | bursts | {"total_bytes_sec": 0, "read_bytes_sec": reads, "write_bytes_sec": rate}
 
 
 def io_tune(domain: libvirt.virDomain, vdisk: str) -> dict[str, int]:
@@ -150,8 +159,8 @@ def io_tune(domain: libvirt.virDomain, vdisk: str) -> dict[str, int]:
 
 
 def set_io_tune(domain: libvirt.virDomain, vdisk: str, limits: dict[str, int]) -> None:
-    """Puts limits back as `io_tune` gave them."""
-    with doing(f"restoring the limits of {domain.name()}/{vdisk}"):
+    """Sets all limits of a running VM's VDISK."""
+    with doing(f"setting the limits of {domain.name()}/{vdisk}"):
         domain.setBlockIoTune(vdisk, limits, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 
