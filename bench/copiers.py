@@ -125,13 +125,17 @@ def dd(task: Task) -> Sample:
         return task.sample(work, server.pid)
 
 
-def drover(task: Task, mode: str = "copy") -> Sample:
-    """Both engines, new for each copy; `compare` sends what differs from a target that is there."""
+def drover(task: Task, mode: str = "copy", *, through_qemu: bool = False) -> Sample:
+    """Both engines, new for each copy; `compare` sends what differs from a target that is there.
+
+    A raw VDISK is read past QEMU, as in a migration; `through_qemu` reads it over NBD, as one of another format is.
+    """
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(storage(task.route.source, task.source, unix=True))
         pair = stack.enter_context(engines(task.route, task.folder))
         pair.far.put_vdisk(EXPORT, size=task.size, endpoint=file(str(task.target), create=True))
-        pair.near.put_vdisk(EXPORT, size=task.size, endpoint=nbd(str(server.socket), EXPORT))
+        source = nbd(str(server.socket), EXPORT) if through_qemu else file(str(task.source))
+        pair.near.put_vdisk(EXPORT, size=task.size, endpoint=source)
 
         def work() -> None:
             pair.near.background(EXPORT, mode)

@@ -6,8 +6,10 @@ use tokio::time::Instant;
 
 /// Background writes are made stable after this many bytes …
 const BACKGROUND_BYTES: u64 = 256 << 20;
-/// … or after this long.
+/// … or this long after the first …
 const BACKGROUND_TIME: Duration = Duration::from_secs(1);
+/// … or this long after the last, because there may be no more.
+const IDLE_TIME: Duration = Duration::from_millis(50);
 /// Foreground writes are made stable this long after the first.
 const FOREGROUND_TIME: Duration = Duration::from_millis(10);
 
@@ -17,6 +19,11 @@ pub(super) struct Batch {
     pub(super) ids: Vec<u64>,
     pub(super) records: Vec<Record>,
     bytes: u64,
+    /// When the first background write came.
+    begun: Option<Instant>,
+    /// When background writes are to be synced unless more come.
+    idle: Option<Instant>,
+    /// When to sync whatever comes.
     due: Option<Instant>,
 }
 
@@ -31,12 +38,13 @@ impl Batch {
         self.ids.push(id);
         self.records.extend(records);
         self.bytes += bytes;
-        let patience = if foreground {
-            FOREGROUND_TIME
+        let now = Instant::now();
+        if foreground {
+            self.no_later_than(now + FOREGROUND_TIME);
         } else {
-            BACKGROUND_TIME
-        };
-        self.no_later_than(Instant::now() + patience);
+            let begun = *self.begun.get_or_insert(now);
+            self.idle = Some((now + IDLE_TIME).min(begun + BACKGROUND_TIME));
+        }
         if self.bytes >= BACKGROUND_BYTES {
             self.hurry();
         }
@@ -55,6 +63,6 @@ impl Batch {
 
     /// When to sync; None while there is nothing to.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.due
+        [self.due, self.idle].into_iter().flatten().min()
     }
 }

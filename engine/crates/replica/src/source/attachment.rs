@@ -47,7 +47,8 @@ impl Vdisk {
     pub(super) fn attach(&self, outbox: Outbox, cancel: CancellationToken, forgot: bool) {
         let mut state = lock(&self.state);
         state.cancel_attachment();
-        state.reopen = false;
+        // A comparison that was asked for just now needs an opening that forgets.
+        state.reopen = state.scheduler.must_forget() && !forgot;
         state.attachment = Some(Attachment {
             outbox,
             cancel,
