@@ -90,9 +90,9 @@ class EngineClient:
     def retry(self, name: str) -> None:
         self._call("POST", f"/v1/vdisks/{name}/retry", {})
 
-    def pace(self, *, background: int | None, foreground: int | None) -> None:
+    def pace(self, *, background: int | None, link: int | None) -> None:
         """Limits in bytes/s on the wire; None lifts a limit."""
-        self._call("PUT", "/v1/pacing", {"background": background, "foreground": foreground})
+        self._call("PUT", "/v1/pacing", {"background": background, "link": link})
 
     def fence(self, token: int) -> None:
         """After this no write of this token, or an older one, reaches a VDISK."""

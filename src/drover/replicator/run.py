@@ -9,7 +9,7 @@ import libvirt
 from drover.engine.client import Endpoint, nbd
 from drover.engine.join import addresses, join
 from drover.engine.status import EngineStatus
-from drover.engine.volume import is_readable, open_volume, raw_volume
+from drover.engine.volume import close_volume, is_readable, open_volume, raw_volume
 from drover.errors import MigrationError
 from drover.model.migration import Facts, Migration, ReplicaVdisk, State
 from drover.platforms.libvirt.capture import Capture
@@ -107,13 +107,17 @@ class Run:
             connections=spec.connections,
             compression=spec.compression,
         )
-        self.source.engine.pace(background=spec.bandwidth, foreground=spec.bandwidth)
+        self.source.engine.pace(background=None, link=spec.bandwidth)
         self.save()
 
     def put_destination(self) -> None:
         """Tells the destination's engine where each VDISK goes."""
+        known = self.destination.engine.status().vdisks
         for vdisk in self.vdisks:
             assert vdisk.path is not None
+            if vdisk.name not in known:
+                # An NBD server that outlived its engine may still be at a write, which must not land on a newer one.
+                close_volume(self.destination.home, vdisk.name)
             endpoint = open_volume(
                 self.destination.home, vdisk.name, path=vdisk.path, format=vdisk.format, writable=True
             )

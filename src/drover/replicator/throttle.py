@@ -46,8 +46,7 @@ class Throttle:
             return
         if copied:
             self.end()
-            bandwidth = self._run.migration.spec.bandwidth
-            self._run.source.engine.pace(background=bandwidth, foreground=bandwidth)
+            self._run.source.engine.pace(background=None, link=self._run.migration.spec.bandwidth)
             return
         writes = not writes_slowed
         if status.link.state != "up" or writes != self._writes:
@@ -92,7 +91,7 @@ class Throttle:
         wanted = self._pacer.allowed
         # An engine fills its bucket anew each time it is told a rate.
         if force or wanted != self._applied:
-            self._run.source.engine.pace(background=wanted, foreground=self._run.migration.spec.bandwidth)
+            self._run.source.engine.pace(background=wanted, link=self._run.migration.spec.bandwidth)
             self._applied = wanted
 
 

@@ -133,7 +133,7 @@ fn nonsense_is_refused_in_one_form() {
     bad(
         "PUT",
         "/v1/pacing",
-        json!({ "background": 0, "foreground": null }),
+        json!({ "background": 0, "link": null }),
     );
     bad("PUT", "/v1/link", json!({ "role": "source" }));
     bad("GET", "/v1/events?interval=0", Value::Null);

@@ -153,7 +153,7 @@ fn pacing_holds_and_can_be_lifted() {
     let (from, to) = (lab.path("from.img"), lab.path("to.img"));
     std::fs::write(&from, lab::images::Dice::new(9).bytes(32 << 20)).unwrap();
     lab.pair(32 << 20, file(&from), file(&to));
-    let rate = json!({ "background": 4 << 20, "foreground": null });
+    let rate = json!({ "background": 4 << 20, "link": null });
     lab.source.ok("PUT", "/v1/pacing", rate);
     let began = std::time::Instant::now();
     lab.start("copy");
@@ -165,7 +165,7 @@ fn pacing_holds_and_can_be_lifted() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": null, "foreground": null }),
+        json!({ "background": null, "link": null }),
     );
     lab.wait_clean();
     assert!(began.elapsed().as_secs_f64() < 7.0, "{:?}", began.elapsed());

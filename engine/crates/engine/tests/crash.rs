@@ -26,7 +26,7 @@ fn pace(lab: &Lab, background: Option<u64>) {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": background, "foreground": null }),
+        json!({ "background": background, "link": null }),
     );
 }
 

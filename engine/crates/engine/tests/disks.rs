@@ -48,7 +48,7 @@ impl Drop for SmallDisk {
 }
 
 fn pace(lab: &Lab, background: Option<u64>) {
-    let body = json!({ "background": background, "foreground": null });
+    let body = json!({ "background": background, "link": null });
     lab.source.ok("PUT", "/v1/pacing", body);
 }
 

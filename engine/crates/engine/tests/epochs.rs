@@ -120,7 +120,7 @@ fn epochs_follow_a_busy_guest_while_background_runs() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": 8 << 20, "foreground": null }),
+        json!({ "background": 8 << 20, "link": null }),
     );
     let guest = Guest::start(daemon.uri("guest"), 32);
     lab.start("copy");
@@ -130,7 +130,7 @@ fn epochs_follow_a_busy_guest_while_background_runs() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": null, "foreground": null }),
+        json!({ "background": null, "link": null }),
     );
     for number in 8..12 {
         whole_epoch(&lab, &mut daemon, number);
@@ -231,7 +231,7 @@ fn epochs_keep_their_rules() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": null, "foreground": 1000 }),
+        json!({ "background": null, "link": 1000 }),
     );
     run(
         "qemu-io",
@@ -259,7 +259,7 @@ fn epochs_keep_their_rules() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": null, "foreground": null }),
+        json!({ "background": null, "link": null }),
     );
     wait_acknowledged(&lab, 0);
 }

@@ -101,7 +101,7 @@ fn impostors(lab: &Lab) {
 /// Copies to a file of its own, paced until `meanwhile` has returned.
 fn copy(lab: &Lab, from: &Path, to: &Path, meanwhile: impl FnOnce()) {
     let pace = |rate: Value| {
-        let body = json!({ "background": rate, "foreground": null });
+        let body = json!({ "background": rate, "link": null });
         lab.source.ok("PUT", "/v1/pacing", body);
     };
     pace(json!(4 << 20));

@@ -96,7 +96,7 @@ fn a_dead_hypervisor_is_no_crash() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": 10 << 20, "foreground": null }),
+        json!({ "background": 10 << 20, "link": null }),
     );
     lab.start("copy");
     until("some data", || {
@@ -109,7 +109,7 @@ fn a_dead_hypervisor_is_no_crash() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": null, "foreground": null }),
+        json!({ "background": null, "link": null }),
     );
     let server = NbdServer::qemu(&from, "raw", &lab.path("nbd-2.sock"));
     lab.source.put_vdisk(SIZE, nbd(&server.socket, ""));
@@ -220,7 +220,7 @@ fn after_the_fence_nothing_is_written() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": 20 << 20, "foreground": null }),
+        json!({ "background": 20 << 20, "link": null }),
     );
     lab.start("copy");
     until("some data", || {
@@ -251,7 +251,7 @@ fn after_the_fence_nothing_is_written() {
     lab.source.ok(
         "PUT",
         "/v1/pacing",
-        json!({ "background": null, "foreground": null }),
+        json!({ "background": null, "link": null }),
     );
     lab.copy_and_verify();
     assert_same(("raw", text(&from)), ("raw", text(&to)));

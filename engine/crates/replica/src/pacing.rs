@@ -1,5 +1,6 @@
 //! Token buckets on bytes put on the wire, settable while they are in use.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -47,7 +48,28 @@ impl TokenBucket {
 pub struct Pacer {
     bucket: Mutex<Option<(u64, TokenBucket)>>,
     changed: Notify,
+    /// Payers of foreground that wait.
+    foreground: AtomicUsize,
 }
+
+/// A payer of foreground that waits until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How often background looks whether foreground still waits before it.
+const STAND_BACK: Duration = Duration::from_millis(5);
 
 impl Pacer {
     /// Sets the rate in bytes per second; None = as fast as it goes. Waiting payers notice.
@@ -66,12 +88,15 @@ impl Pacer {
             .map(|(rate, _)| *rate)
     }
 
-    /// Waits until `bytes` may be sent.
-    pub async fn pay(&self, bytes: u64) {
+    /// Waits until `bytes` may be sent. Whoever is not `foreground` lets those pass who are.
+    pub async fn pay(&self, bytes: u64, foreground: bool) {
+        let _waiting = foreground.then(|| Waiting::new(&self.foreground));
         loop {
             let changed = self.changed.notified();
+            let stand_back = !foreground && self.foreground.load(Ordering::Relaxed) > 0;
             let wait = match &mut *self.bucket.lock().unwrap_or_else(PoisonError::into_inner) {
                 None => return,
+                Some(_) if stand_back => Some(STAND_BACK),
                 Some((_, bucket)) => bucket.take(bytes, Instant::now()),
             };
             let Some(wait) = wait else { return };
@@ -83,13 +108,23 @@ impl Pacer {
     }
 }
 
-/// One pacer for each kind of replication.
+/// The limits of a source.
 #[derive(Debug, Default)]
 pub struct Pacing {
-    /// Replication backpressure.
+    /// Of background replication alone: replication backpressure.
     pub background: Pacer,
-    /// For links that must keep room for others.
-    pub foreground: Pacer,
+    /// Of all that is sent: for links that must keep room for others.
+    pub link: Pacer,
+}
+
+impl Pacing {
+    /// Waits until `bytes` may be sent.
+    pub async fn pay(&self, bytes: u64, foreground: bool) {
+        if !foreground {
+            self.background.pay(bytes, false).await;
+        }
+        self.link.pay(bytes, foreground).await;
+    }
 }
 
 #[cfg(test)]
@@ -119,10 +154,10 @@ mod tests {
     async fn a_new_rate_frees_those_who_wait() {
         let pacer = std::sync::Arc::new(Pacer::default());
         pacer.set(Some(10));
-        pacer.pay(1_000_000).await;
+        pacer.pay(1_000_000, true).await;
         let waiting = tokio::spawn({
             let pacer = pacer.clone();
-            async move { pacer.pay(1).await }
+            async move { pacer.pay(1, true).await }
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(!waiting.is_finished());
@@ -131,5 +166,26 @@ mod tests {
             .await
             .unwrap()
             .unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn foreground_passes_background_that_waits_for_the_link() {
+        let pacing = std::sync::Arc::new(Pacing::default());
+        pacing.link.set(Some(1000));
+        pacing.pay(1000, true).await;
+        let pay = |foreground| {
+            let pacing = pacing.clone();
+            tokio::spawn(async move {
+                pacing.pay(1000, foreground).await;
+                Instant::now()
+            })
+        };
+        let background = pay(false);
+        tokio::task::yield_now().await;
+        let mut last = Instant::now();
+        for foreground in [pay(true), pay(true), pay(true)] {
+            last = last.max(foreground.await.unwrap());
+        }
+        assert!(last < background.await.unwrap());
     }
 }

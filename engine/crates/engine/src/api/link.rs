@@ -142,21 +142,21 @@ fn link_problem(error: LinkError) -> Problem {
 #[serde(deny_unknown_fields)]
 pub(super) struct Pacing {
     background: Option<u64>,
-    foreground: Option<u64>,
+    link: Option<u64>,
 }
 
 pub(super) async fn put_pacing(
     State(engine): State<Engine>,
     Body(request): Body<Pacing>,
 ) -> Result<Json<Pacing>, Problem> {
-    if request.background == Some(0) || request.foreground == Some(0) {
+    if request.background == Some(0) || request.link == Some(0) {
         return Err(Problem::invalid(
             "a rate must be at least 1 byte per second, or null for no limit",
         ));
     }
     let source = engine.become_source()?;
     source.pacing().background.set(request.background);
-    source.pacing().foreground.set(request.foreground);
+    source.pacing().link.set(request.link);
     Ok(Json(request))
 }
 

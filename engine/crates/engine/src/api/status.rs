@@ -42,12 +42,12 @@ pub(super) async fn status(State(engine): State<Engine>) -> Json<Value> {
 
 /// The status object, also sent as events.
 pub(super) fn snapshot(engine: &Engine) -> Value {
-    let mut pacing = json!({ "background": null, "foreground": null });
+    let mut pacing = json!({ "background": null, "link": null });
     let (link, vdisks) = match engine.role() {
         None => (unconfigured(), Map::new()),
         Some(Role::Source(source)) => {
             pacing["background"] = json!(source.pacing().background.rate());
-            pacing["foreground"] = json!(source.pacing().foreground.rate());
+            pacing["link"] = json!(source.pacing().link.rate());
             let vdisks = source.vdisks().into_iter();
             let vdisks = vdisks
                 .map(|(name, vdisk)| (name, json!(vdisk.status())))

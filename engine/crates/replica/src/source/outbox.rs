@@ -7,7 +7,6 @@ use super::window::Window;
 use crate::budget::{Budget, Share};
 use crate::compression::Compressor;
 use crate::conversation::Outgoing;
-use crate::pacing::Pacer;
 use bytes::Bytes;
 use drover_link::limits::LEAST_COST;
 use drover_link::{Data, Message};
@@ -76,11 +75,9 @@ impl Outbox {
         budget.acquire(self.handle, bytes).await
     }
 
-    fn pacer(&self, lane: Lane) -> &Pacer {
-        match lane {
-            Lane::Background => &self.lanes.shared.pacing.background,
-            Lane::Foreground => &self.lanes.shared.pacing.foreground,
-        }
+    async fn pay(&self, lane: Lane, bytes: u64) {
+        let pacing = &self.lanes.shared.pacing;
+        pacing.pay(bytes, lane == Lane::Foreground).await;
     }
 
     /// Sends bytes that were read at `offset`.
@@ -108,7 +105,7 @@ impl Outbox {
         self.window.take(cost, lane).await;
         drop(queued);
         let paced = vdisk.limits.pace();
-        self.pacer(lane).pay(wire).await;
+        self.pay(lane, wire).await;
         drop(paced);
         {
             let mut state = lock(&vdisk.state);
@@ -144,7 +141,7 @@ impl Outbox {
         memory: Share,
     ) {
         self.window.take(LEAST_COST, lane).await;
-        self.pacer(lane).pay(FRAME_OVERHEAD).await;
+        self.pay(lane, FRAME_OVERHEAD).await;
         {
             let mut state = lock(&vdisk.state);
             state.sent.zero_bytes += length;
