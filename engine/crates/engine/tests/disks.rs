@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SIZE: u64 = 32 << 20;
+const SIZE: u64 = 64 << 20;
 
 /// A file system in memory with a limit; needs root.
 struct SmallDisk(PathBuf);

@@ -2,6 +2,7 @@
 
 mod block;
 mod file;
+mod gather;
 mod nbd;
 mod presence;
 mod span;
