@@ -6,9 +6,10 @@ use crate::chunk::CHUNK_SIZE;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-/// Share of the latest look in the mean.
-const WEIGHT: f64 = 1.0 / 16.0;
+/// Time over which the mean forgets.
+const MEMORY: Duration = Duration::from_millis(500);
 
 /// Where data waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -27,13 +28,23 @@ pub enum Limit {
 const KINDS: [Limit; 4] = [Limit::Source, Limit::Pacing, Limit::Processor, Limit::Link];
 
 /// Means over the latest looks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Limits {
     /// Pieces that wait for pacing.
     pacing: AtomicUsize,
     /// Pieces that wait for the destination to take more.
     window: AtomicUsize,
-    chunks: Mutex<[f64; KINDS.len()]>,
+    chunks: Mutex<(Instant, [f64; KINDS.len()])>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            pacing: AtomicUsize::new(0),
+            window: AtomicUsize::new(0),
+            chunks: Mutex::new((Instant::now(), [0.0; KINDS.len()])),
+        }
+    }
 }
 
 /// A piece that waits until this is dropped.
@@ -60,9 +71,13 @@ impl Limits {
         let queued = window + lanes.outgoing.background_of(outbox.handle());
         let rest = held.saturating_sub(reading + pacing + queued);
         let mut chunks = super::lock(&self.chunks);
-        for (mean, now) in chunks.iter_mut().zip([reading, pacing, rest, queued]) {
-            *mean += (now as f64 - *mean) * WEIGHT;
+        let (last, means) = &mut *chunks;
+        let passed = last.elapsed().as_secs_f64() / MEMORY.as_secs_f64();
+        let weight = 1.0 - (-passed).exp();
+        for (mean, now) in means.iter_mut().zip([reading, pacing, rest, queued]) {
+            *mean += (now as f64 - *mean) * weight;
         }
+        *last = Instant::now();
     }
 
     /// Where most of it waited lately.
@@ -70,7 +85,7 @@ impl Limits {
         let chunks = super::lock(&self.chunks);
         let most = KINDS
             .iter()
-            .zip(chunks.iter())
+            .zip(chunks.1.iter())
             .max_by(|a, b| a.1.total_cmp(b.1));
         most.filter(|(_, mean)| **mean >= 0.5)
             .map(|(kind, _)| *kind)
