@@ -16,7 +16,6 @@ pub const ALIGNMENT: usize = 4096;
 const SMALL: usize = 16 << 10;
 
 /// Capacities in bytes: pieces of foreground replication, and whole chunks with their headers.
-
 static KEPT: [Shelf; 2] = [Shelf::new(72 << 10, 64), Shelf::new(520 << 10, 64)];
 
 struct Shelf {

@@ -219,7 +219,7 @@ async fn write(connection: &mut Connection) {
         match connection.reader.receive().await.expect("an answer") {
             Message::VdiskOpened { .. } => connection.writer.send(&data).await.expect("sending"),
             Message::Ack { ids, .. } if ids == [77] => return,
-            Message::Ping { .. } => continue,
+            Message::Ping { .. } | Message::Window { .. } => continue,
             other => panic!("instead of an answer came {other:?}"),
         };
     }

@@ -26,7 +26,7 @@ impl StableRuns {
             self.0.push(0);
         }
         // An odd number of runs ends in a "not stable" one.
-        let last_is_stable = self.0.len() % 2 == 0;
+        let last_is_stable = self.0.len().is_multiple_of(2);
         if last_is_stable == stable {
             if let Some(last) = self.0.last_mut() {
                 *last += count;

@@ -85,7 +85,7 @@ impl Sender {
             loop {
                 let heard = timeout(SOON, reader.receive()).await.expect("an answer");
                 match heard? {
-                    Message::Ping { .. } => {}
+                    Message::Ping { .. } | Message::Window { .. } => {}
                     message => return Ok(message),
                 }
             }

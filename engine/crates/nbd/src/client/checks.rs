@@ -19,8 +19,8 @@ impl Client {
         }
         let block = u64::from(info.minimum_block);
         // The end of an export may be odd; then it is the one place where a length may be.
-        let end_aligned = end % block == 0 || end == info.size;
-        if offset % block == 0 && end_aligned {
+        let end_aligned = end.is_multiple_of(block) || end == info.size;
+        if offset.is_multiple_of(block) && end_aligned {
             return Ok(());
         }
         Err(Error::Misaligned {

@@ -62,7 +62,7 @@ impl Model {
         }
         self.undelivered.clear();
         // Epochs may come before the link is up again.
-        if pick % 2 == 0 {
+        if pick.is_multiple_of(2) {
             self.seal();
             self.deliver_extent();
         }
@@ -72,8 +72,12 @@ impl Model {
     fn step(&mut self, choice: u32) {
         let pick = (choice >> 8) as usize;
         match choice % 100 {
-            0..=11 => self.guest_writes(pick % self.source.len(), 1 + pick % 3, pick % 7 == 0),
-            12..=13 => self.guest_writes(pick % self.source.len(), 20, pick % 2 == 0),
+            0..=11 => self.guest_writes(
+                pick % self.source.len(),
+                1 + pick % 3,
+                pick.is_multiple_of(7),
+            ),
+            12..=13 => self.guest_writes(pick % self.source.len(), 20, pick.is_multiple_of(2)),
             14..=19 => self.seal(),
             20..=29 => self.deliver_extent(),
             30..=49 => self.take(pick),
@@ -83,14 +87,16 @@ impl Model {
             80..=84 => self.sync(),
             85..=91 => self.acknowledge(pick),
             92..=93 => self.fail(pick),
-            94..=95 => self.lose_link(pick % 2 == 0),
+            94..=95 => self.lose_link(pick.is_multiple_of(2)),
             96 => self.destination_crashes(pick),
             97 => self.source_crashes(pick),
-            98 => self.scheduler.start_verify(pick % 2 == 0, pick % 4 < 3),
-            _ if pick % 3 > 0 => self.scheduler.start_copy(),
+            98 => self
+                .scheduler
+                .start_verify(pick.is_multiple_of(2), pick % 4 < 3),
+            _ if !pick.is_multiple_of(3) => self.scheduler.start_copy(),
             _ => {
                 self.scheduler.start_compare();
-                self.lose_link(pick % 2 == 0);
+                self.lose_link(pick.is_multiple_of(2));
             }
         }
         self.scheduler.check_invariants().unwrap();

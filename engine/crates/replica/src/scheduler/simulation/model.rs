@@ -293,7 +293,7 @@ impl Model {
 
     /// Something fails on its way: a read error, or a payload with a wrong hash.
     pub(super) fn fail(&mut self, pick: usize) {
-        if pick % 2 == 0 && !self.pieces_to_read.is_empty() {
+        if pick.is_multiple_of(2) && !self.pieces_to_read.is_empty() {
             let piece = self
                 .pieces_to_read
                 .swap_remove(pick % self.pieces_to_read.len());
