@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 const PAGE: usize = 1024;
 
 /// BLAKE3 of a whole chunk of zeros.
-pub fn zero_hash() -> Hash {
+fn zero_hash() -> Hash {
     static HASH: OnceLock<Hash> = OnceLock::new();
     *HASH.get_or_init(|| zero_hash_of(CHUNK_SIZE))
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! file   = header (128 bytes), frame, frame, ...
-//! frame  = "DJB1", body length u32, sequence u64, synced u64, token u64, check [16], body
-//! body   = records of 9 or 41 bytes
+//! frame  = "DJB2", body length u32, sequence u64, synced u64, token u64, check [16], body
+//! body   = records of 9 bytes: kind (1 stable, 2 forget), first chunk u32, how many u32
 //! check  = first 16 bytes of BLAKE3 over the frame without the check
 //! ```
 //! Everything is little-endian. Frames are appended, then synced; only then may anybody be told.
@@ -12,8 +12,13 @@
 //! last append, and cut off. If one does, the medium has lost something it had promised to keep,
 //! and no claim of the journal is believed any more: everything is sent or compared again.
 //!
+//! Only chunks that were received or found equal as a whole are claimed. A write to a part of a chunk
+//! changes no claim, and what is claimed already is not recorded again.
+//!
 //! The file is rewritten from memory (new file, sync, rename) when it has grown too long, and after
-//! a failed append, whose bytes are in doubt.
+//! a failed append, whose bytes are in doubt. Rewritten it has one record for each run of stable
+//! chunks: at most 9 MiB per TiB of the VDISK, if every other chunk is. It grows to at most twice
+//! that and 1 MiB, by whatever order and batches.
 
 #[cfg(test)]
 mod crashes;
@@ -25,7 +30,6 @@ mod tests;
 pub use records::Record;
 
 use crate::chunk::Geometry;
-use crate::hash_table::HashTable;
 use format::{Frame, HEADER_BYTES, Scan};
 use records::Claims;
 use std::fs::{File, OpenOptions};
@@ -36,8 +40,8 @@ use std::path::{Path, PathBuf};
 /// The file may grow by this much over twice its last rewritten length.
 const SLACK: u64 = 1 << 20;
 
-/// Most bytes of records in one frame.
-const FRAME_BODY: usize = 256 << 10;
+/// Most records in one frame.
+const FRAME_RECORDS: usize = (256 << 10) / Record::BYTES;
 
 /// What a journal belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +142,7 @@ impl Journal {
         }
         // What a killed process had written may not be on the medium yet; later frames say it is.
         file.sync_data()?;
+        let rewritten_length = encode(subject, &claims, 0).0.len() as u64;
         let journal = Journal {
             path: path.to_owned(),
             file,
@@ -145,22 +150,26 @@ impl Journal {
             claims,
             sequence,
             length,
-            rewritten_length: length / 2,
+            rewritten_length,
             in_doubt: false,
         };
         Ok(Ok((journal, torn)))
     }
 
-    /// Appends and syncs. When it returns an error nothing is claimed, and the next append
-    /// rewrites the file.
+    /// Appends and syncs, if the records say anything new. When it returns an error nothing is
+    /// claimed, and the next append rewrites the file.
     pub fn append(&mut self, records: &[Record], token: u64) -> io::Result<()> {
         // Somebody who tidies up folders may have deleted it.
         if self.in_doubt || self.file.metadata()?.nlink() == 0 {
             self.rewrite(token)?;
         }
+        let records = self.claims.lacking(records);
+        if records.is_empty() {
+            return Ok(());
+        }
         let synced = self.sequence;
         let mut bytes = Vec::new();
-        for group in records::grouped(records, FRAME_BODY) {
+        for group in records.chunks(FRAME_RECORDS) {
             self.sequence += 1;
             Frame::encode(&mut bytes, self.sequence, synced, token, group);
         }
@@ -200,16 +209,22 @@ impl Journal {
         self.claims.stable_chunks()
     }
 
-    /// Hashes of the stable chunks that were received whole and not touched since. After a crash the
-    /// bytes may be newer than the hash, where a write was under way: a reason to compare, no proof.
-    pub fn hashes(&self) -> &HashTable {
-        self.claims.hashes()
-    }
-
     /// Bytes of the file.
     pub fn length(&self) -> u64 {
         self.length
     }
+}
+
+/// A whole file with these claims, and the sequence of its last frame.
+fn encode(subject: &Subject, claims: &Claims, token: u64) -> (Vec<u8>, u64) {
+    let mut bytes = format::encode_header(subject).to_vec();
+    let mut sequence = 0;
+    for group in claims.snapshot().chunks(FRAME_RECORDS) {
+        sequence += 1;
+        // The file is renamed only when all of it is synced.
+        Frame::encode(&mut bytes, sequence, sequence - 1, token, group);
+    }
+    (bytes, sequence)
 }
 
 /// Writes header and claims to a new file beside the old one, durably.
@@ -219,13 +234,7 @@ fn write_new(
     claims: &Claims,
     token: u64,
 ) -> io::Result<(File, u64, u64)> {
-    let mut bytes = format::encode_header(subject).to_vec();
-    let mut sequence = 0;
-    for group in records::grouped(&claims.snapshot(), FRAME_BODY) {
-        sequence += 1;
-        // The file is renamed only when all of it is synced.
-        Frame::encode(&mut bytes, sequence, sequence - 1, token, group);
-    }
+    let (bytes, sequence) = encode(subject, claims, token);
     let temporary = temporary(path);
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -109,14 +109,12 @@ impl Attachment {
             return self.fail(trouble);
         }
         let whole = offset == geometry.offset(chunk) && length == geometry.length(chunk);
-        let record = match whole {
-            true => Record::Stable {
-                chunk,
-                hash: Some(data.hash),
-            },
-            false => Record::Touched { chunk },
-        };
-        self.written(id, [record], u64::from(length), data.foreground);
+        // A part of a chunk changes no claim.
+        let record = whole.then_some(Record::Stable {
+            first: chunk,
+            count: 1,
+        });
+        self.written(id, record, u64::from(length), data.foreground);
     }
 
     fn corrupt(&self, id: u64, offset: u64, why: &str) {
@@ -144,7 +142,7 @@ impl Attachment {
         if let Err(trouble) = self.vdisk.zero(offset, length).await {
             return self.fail(trouble);
         }
-        self.written(id, zero_records(geometry, offset, length), 0, foreground);
+        self.written(id, whole_chunks(geometry, offset, length), 0, foreground);
     }
 
     /// The source found these chunks equal to its own.
@@ -155,14 +153,8 @@ impl Attachment {
         }
     }
 
-    fn written(
-        &self,
-        id: u64,
-        records: impl IntoIterator<Item = Record>,
-        bytes: u64,
-        foreground: bool,
-    ) {
-        lock(&self.batch).add(id, records, bytes, foreground);
+    fn written(&self, id: u64, record: Option<Record>, bytes: u64, foreground: bool) {
+        lock(&self.batch).add(id, record, bytes, foreground);
         self.batch_changed.notify_one();
     }
 
@@ -222,26 +214,17 @@ pub(super) fn fault(handle: u32, trouble: &Trouble) -> Message {
     }
 }
 
-/// What zeros over a range mean for the chunks in it.
-fn zero_records(geometry: Geometry, offset: u64, length: u64) -> Vec<Record> {
+/// The chunks that a range covers whole, stable.
+fn whole_chunks(geometry: Geometry, offset: u64, length: u64) -> Option<Record> {
     let end = offset + length;
-    let first_whole = geometry.chunk_at(offset + u64::from(crate::chunk::CHUNK_SIZE) - 1);
-    let end_whole = if end == geometry.size() {
+    let first = geometry.chunk_at(offset + u64::from(crate::chunk::CHUNK_SIZE) - 1);
+    let end = if end == geometry.size() {
         geometry.chunks()
     } else {
         geometry.chunk_at(end)
     };
-    let mut records = Vec::new();
-    if first_whole < end_whole {
-        records.push(Record::Zero {
-            first: first_whole,
-            count: end_whole - first_whole,
-        });
-    }
-    for chunk in [geometry.chunk_at(offset), geometry.chunk_at(end - 1)] {
-        if !(first_whole..end_whole).contains(&chunk) {
-            records.push(Record::Touched { chunk });
-        }
-    }
-    records
+    (first < end).then(|| Record::Stable {
+        first,
+        count: end - first,
+    })
 }

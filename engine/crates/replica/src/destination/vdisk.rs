@@ -5,7 +5,7 @@ use super::lock;
 use crate::chunk::{Geometry, Hash, MAX_VDISK};
 use crate::disk_time::DiskTime;
 use crate::endpoint::{Access, Endpoint, EndpointSpec};
-use crate::hash_table::{HashTable, zero_hash};
+use crate::hash_table::HashTable;
 use crate::journal::{Found, Journal, Record, Subject};
 use crate::trouble::{Trouble, TroubleCode};
 use bytes::Bytes;
@@ -209,7 +209,7 @@ impl Vdisk {
     }
 
     /// Flushes the endpoint, makes sure that it is still the VDISK, then flushes the journal with
-    /// `records`. Only then may the source be told.
+    /// what is new in `records`. Only then may the source be told.
     pub(super) async fn make_stable(
         &self,
         records: Vec<Record>,
@@ -265,21 +265,9 @@ impl Vdisk {
     }
 
     /// What the journal shall say of chunks that the source found equal.
-    pub(super) fn confirmed(&self, first: u32, count: u32) -> Vec<Record> {
-        let hashes = lock(&self.read_hashes);
-        let mut records = Vec::new();
-        for chunk in first..first.saturating_add(count).min(self.geometry.chunks()) {
-            let hash = hashes.get(chunk);
-            match records.last_mut() {
-                Some(Record::Zero { count, .. }) if hash == Some(zero_hash()) => *count += 1,
-                _ if hash == Some(zero_hash()) => records.push(Record::Zero {
-                    first: chunk,
-                    count: 1,
-                }),
-                _ => records.push(Record::Stable { chunk, hash }),
-            }
-        }
-        records
+    pub(super) fn confirmed(&self, first: u32, count: u32) -> Option<Record> {
+        let count = count.min(self.geometry.chunks().saturating_sub(first));
+        (count > 0).then_some(Record::Stable { first, count })
     }
 
     pub(super) fn re_read(&self, chunk: u32, hash: Hash) {

@@ -6,8 +6,8 @@ use crate::chunk::CHUNK_SIZE;
 
 pub(super) const HEADER_BYTES: usize = 128;
 const HEADER_MAGIC: [u8; 8] = *b"DROVJRNL";
-const VERSION: u32 = 1;
-const FRAME_MAGIC: [u8; 4] = *b"DJB1";
+const VERSION: u32 = 2;
+const FRAME_MAGIC: [u8; 4] = *b"DJB2";
 /// Magic, length, sequence, synced, token.
 const FRAME_FIXED: usize = 4 + 4 + 8 + 8 + 8;
 const CHECK: usize = 16;
