@@ -17,7 +17,7 @@ pub mod tls;
 mod wire;
 
 pub use connection::{Connection, FrameReader, FrameWriter};
-pub use message::{Compression, Data, Hello, Message, RefuseCode};
+pub use message::{Compression, Data, Hello, Message, Patch, RefuseCode};
 pub use runs::StableRuns;
 pub use wire::DecodeError;
 

@@ -26,6 +26,9 @@ pub const MAX_RUNS: usize = 65_536;
 /// Most chunks that one HashRequest or Confirm may cover.
 pub const MAX_HASH_CHUNKS: u32 = 4_096;
 
+/// Most blocks that a chunk has.
+pub const MAX_BLOCKS: usize = 8;
+
 /// Most connections of one session at a time.
 pub const MAX_CONNECTIONS: u16 = 64;
 
@@ -44,7 +47,7 @@ pub const LEAST_COST: u64 = 4096;
 /// Most Data, Zero and Confirm of one handle that may be unfinished at the destination.
 pub const MAX_UNFINISHED: usize = 65_536;
 
-/// Most OpenVdisk, CloseVdisk and HashRequest of one session that may be unanswered.
+/// Most OpenVdisk, CloseVdisk, HashRequest and BlockHashRequest of one session that may be unanswered.
 pub const MAX_REQUESTS: usize = 4_096;
 
 /// Most bytes of small messages that wait in an end for a peer which asks but does not listen.

@@ -2,8 +2,11 @@
 
 mod codec;
 mod codes;
+mod patch;
 #[cfg(test)]
 mod tests;
+
+pub use patch::Patch;
 
 use crate::limits::LEAST_COST;
 use crate::runs::StableRuns;
@@ -52,6 +55,8 @@ pub enum Compression {
     Lz4 = 1,
     /// One zstd frame.
     Zstd = 2,
+    /// Some blocks of the chunk, as a [`Patch`].
+    Patch = 3,
 }
 
 /// What is wrong with a VDISK at the destination.
@@ -217,6 +222,24 @@ pub enum Message {
         request: u64,
         /// (count of chunks, BLAKE3 of each of them).
         runs: Vec<(u32, [u8; 32])>,
+    },
+    /// Source: hash the blocks of this chunk as they are now.
+    BlockHashRequest {
+        /// The VDISK.
+        handle: u32,
+        /// Number for the reply.
+        request: u64,
+        /// The chunk.
+        chunk: u32,
+    },
+    /// Destination: BLAKE3 of each block in order.
+    BlockHashReply {
+        /// The VDISK.
+        handle: u32,
+        /// Number of the request.
+        request: u64,
+        /// As many as the chunk has blocks, at most 8.
+        hashes: Vec<[u8; 32]>,
     },
     /// Source: the root hash over the chunks you re-read, please.
     RootRequest {

@@ -144,6 +144,7 @@ pub fn decompress(kind: Compression, payload: Bytes, raw_length: u32) -> Result<
     let length = raw_length as usize;
     let raw: Bytes = match kind {
         Compression::None => payload,
+        Compression::Patch => return Err("a patch is not a whole".into()),
         Compression::Lz4 => {
             let mut raw = Buffer::new(length);
             let count = lz4_flex::block::decompress_into(&payload, &mut raw);

@@ -14,6 +14,7 @@ mod power_cuts;
 mod reception;
 mod session;
 mod status;
+mod unpacking;
 mod vdisk;
 mod window;
 

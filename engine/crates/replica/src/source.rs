@@ -5,6 +5,7 @@
 
 mod attachment;
 mod background;
+mod differing;
 mod epoch;
 mod foreground;
 mod hashing;

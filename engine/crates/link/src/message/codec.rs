@@ -26,4 +26,6 @@ mod kind {
     pub const PONG: u8 = 19;
     pub const CONNECTION_CLOSED: u8 = 20;
     pub const WINDOW: u8 = 21;
+    pub const BLOCK_HASH_REQUEST: u8 = 22;
+    pub const BLOCK_HASH_REPLY: u8 = 23;
 }

@@ -25,7 +25,8 @@ impl RefuseCode {
 
 impl Compression {
     pub(in crate::message) fn from_wire(raw: u8) -> Result<Self, DecodeError> {
-        [Compression::None, Compression::Lz4, Compression::Zstd]
+        use Compression::*;
+        [None, Lz4, Zstd, Patch]
             .into_iter()
             .find(|code| *code as u8 == raw)
             .ok_or(DecodeError::Value {

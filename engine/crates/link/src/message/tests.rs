@@ -23,6 +23,15 @@ fn refuse() -> impl Strategy<Value = RefuseCode> {
     ]
 }
 
+fn patch(blocks: u8, compression: Compression, packed: Bytes) -> Bytes {
+    let patch = Patch {
+        blocks,
+        compression,
+        packed,
+    };
+    patch.encode()
+}
+
 fn data() -> impl Strategy<Value = Message> {
     (
         any::<u32>(),
@@ -31,24 +40,30 @@ fn data() -> impl Strategy<Value = Message> {
         any::<bool>(),
         any::<[u8; 32]>(),
         vec(any::<u8>(), 1..100),
-        0..3u8,
+        (0..4u8, 1..u8::MAX),
     )
-        .prop_map(|(handle, id, offset, foreground, hash, payload, kind)| {
-            let compression =
-                [Compression::None, Compression::Lz4, Compression::Zstd][usize::from(kind)];
-            let raw_length = payload.len() as u32;
-            let payload = Bytes::from(payload);
-            Message::Data(Data {
-                handle,
-                id,
-                offset,
-                foreground,
-                raw_length,
-                compression,
-                hash,
-                payload,
-            })
-        })
+        .prop_map(
+            |(handle, id, offset, foreground, hash, payload, (kind, blocks))| {
+                use Compression::*;
+                let compression = [None, Lz4, Zstd, Patch][usize::from(kind)];
+                let raw_length = payload.len() as u32;
+                let mut payload = Bytes::from(payload);
+                if compression == Patch {
+                    payload = patch(blocks, [None, Lz4, Zstd][usize::from(blocks) % 3], payload);
+                }
+                let foreground = foreground && compression != Patch;
+                Message::Data(Data {
+                    handle,
+                    id,
+                    offset,
+                    foreground,
+                    raw_length,
+                    compression,
+                    hash,
+                    payload,
+                })
+            },
+        )
 }
 
 fn negotiation() -> impl Strategy<Value = Message> {
@@ -167,6 +182,18 @@ fn rest() -> impl Strategy<Value = Message> {
                 request,
                 runs
             }),
+        any::<(u32, u64, u32)>().prop_map(|(handle, request, chunk)| Message::BlockHashRequest {
+            handle,
+            request,
+            chunk
+        }),
+        (any::<u32>(), any::<u64>(), vec(any::<[u8; 32]>(), 0..9)).prop_map(
+            |(handle, request, hashes)| Message::BlockHashReply {
+                handle,
+                request,
+                hashes
+            }
+        ),
         any::<u32>().prop_map(|handle| Message::RootRequest { handle }),
         (any::<u32>(), any::<Option<[u8; 32]>>())
             .prop_map(|(handle, root)| Message::RootReply { handle, root }),
@@ -212,7 +239,7 @@ proptest! {
 
     #[test]
     fn no_bytes_make_the_decoder_panic(kind in any::<u8>(), body in vec(any::<u8>(), 0..300)) {
-        let _ = Message::decode(kind % 24, Bytes::from(body));
+        let _ = Message::decode(kind % 26, Bytes::from(body));
     }
 
     #[test]
@@ -228,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn what_decodes_encodes_to_the_same_bytes(kind in 0..24u8, body in vec(any::<u8>(), 0..120)) {
+    fn what_decodes_encodes_to_the_same_bytes(kind in 0..26u8, body in vec(any::<u8>(), 0..120)) {
         let body = Bytes::from(body);
         if let Ok(message) = Message::decode(kind, body.clone()) {
             let (header, again) = framed(&message);
@@ -256,4 +283,41 @@ fn long_texts_are_cut_at_a_character() {
         Message::Refuse { message, .. } => assert_eq!(message, "ä".repeat(256)),
         other => panic!("{other:?}"),
     }
+}
+
+/// Whether a background Data with this payload of a patch is a message.
+fn is_taken(payload: impl Into<Bytes>, foreground: bool) -> bool {
+    let data = Data {
+        handle: 1,
+        id: 1,
+        offset: 0,
+        foreground,
+        raw_length: 512 << 10,
+        compression: Compression::Patch,
+        hash: [0; 32],
+        payload: payload.into(),
+    };
+    let (header, body) = framed(&Message::Data(data));
+    Message::decode(header.kind, body).is_ok()
+}
+
+#[test]
+fn a_patch_says_which_blocks_and_how_they_are_compressed() {
+    assert!(is_taken(vec![1, 0, 5], false) && is_taken(vec![0xfe, 2, 5], false));
+    assert!(!is_taken(vec![0, 0, 5], false), "no block");
+    assert!(!is_taken(vec![0xff, 0, 5], false), "all blocks");
+    assert!(!is_taken(vec![1, 3, 5], false), "a patch in a patch");
+    assert!(!is_taken(vec![1, 4, 5], false), "no such compression");
+    assert!(!is_taken(vec![1, 0, 5], true), "in the foreground");
+    assert!(!is_taken(vec![1], false) && !is_taken(vec![], false));
+}
+
+#[test]
+fn a_chunk_has_no_nine_blocks() {
+    let (header, body) = framed(&Message::BlockHashReply {
+        handle: 1,
+        request: 2,
+        hashes: vec![[7; 32]; 9],
+    });
+    assert!(Message::decode(header.kind, body).is_err());
 }

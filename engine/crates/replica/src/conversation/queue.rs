@@ -126,6 +126,7 @@ pub(super) fn weight(message: &Message) -> usize {
         Message::Ack { ids, .. } => 8 * ids.len(),
         Message::VdiskOpened { runs, .. } => 4 * runs.iter().count(),
         Message::HashReply { runs, .. } => 36 * runs.len(),
+        Message::BlockHashReply { hashes, .. } => 32 * hashes.len(),
         Message::Fault { message, .. } => message.len(),
         _ => 0,
     }

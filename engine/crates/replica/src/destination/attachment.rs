@@ -3,9 +3,9 @@
 
 use super::batch::Batch;
 use super::lock;
+use super::unpacking::{Refusal, unpack};
 use super::vdisk::Vdisk;
 use crate::chunk::Geometry;
-use crate::compression;
 use crate::conversation::Outgoing;
 use crate::journal::Record;
 use crate::trouble::Trouble;
@@ -94,27 +94,27 @@ impl Attachment {
         }
         let geometry = self.vdisk.geometry();
         let (id, offset, length) = (data.id, data.offset, data.raw_length);
-        let chunk = geometry.chunk_at(offset);
-        if offset + u64::from(length) > geometry.offset(chunk) + u64::from(geometry.length(chunk)) {
-            return self.corrupt(id, offset, "it reaches over the end of its chunk");
-        }
-        let raw = match compression::decompress(data.compression, data.payload, length) {
-            Ok(raw) => raw,
-            Err(why) => return self.corrupt(id, offset, &why),
+        let foreground = data.foreground;
+        let pieces = match unpack(&self.vdisk, data).await {
+            Ok(pieces) => pieces,
+            Err(Refusal::Corrupt(why)) => return self.corrupt(id, offset, &why),
+            Err(Refusal::Failed(trouble)) => return self.fail(trouble),
         };
-        if blake3::hash(&raw) != data.hash {
-            return self.corrupt(id, offset, "its hash is wrong");
+        let mut bytes = 0;
+        for (offset, raw) in pieces {
+            bytes += raw.len() as u64;
+            if let Err(trouble) = self.vdisk.write(offset, raw).await {
+                return self.fail(trouble);
+            }
         }
-        if let Err(trouble) = self.vdisk.write(offset, raw).await {
-            return self.fail(trouble);
-        }
+        let chunk = geometry.chunk_at(offset);
         let whole = offset == geometry.offset(chunk) && length == geometry.length(chunk);
         // A part of a chunk changes no claim.
         let record = whole.then_some(Record::Stable {
             first: chunk,
             count: 1,
         });
-        self.written(id, record, u64::from(length), data.foreground);
+        self.written(id, record, bytes, foreground);
     }
 
     fn corrupt(&self, id: u64, offset: u64, why: &str) {

@@ -1,11 +1,22 @@
 //! Re-reading the destination: what is really there, whatever any journal says.
 
 use super::vdisk::Vdisk;
-use crate::chunk::Hash;
+use crate::chunk::{BLOCK_SIZE, Hash};
 use crate::endpoint::Span;
 use crate::endpoint::zero_chunks;
 use crate::hash_table::zero_hash_at;
 use crate::trouble::Trouble;
+
+/// Hashes the blocks of a chunk.
+pub(super) async fn hash_blocks(vdisk: &Vdisk, chunk: u32) -> Result<Vec<Hash>, Trouble> {
+    let geometry = vdisk.geometry();
+    let raw = vdisk
+        .endpoint()?
+        .read(geometry.offset(chunk), geometry.length(chunk))
+        .await?;
+    let blocks = raw.chunks(BLOCK_SIZE as usize);
+    Ok(blocks.map(|block| blake3::hash(block).into()).collect())
+}
 
 /// Hashes chunks `first..first + count` as runs of equal hashes.
 pub(super) async fn hash_chunks(

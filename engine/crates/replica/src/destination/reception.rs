@@ -1,7 +1,7 @@
 //! What a destination does with the messages of a session.
 
 use super::attachment::{Attachment, fault};
-use super::hashing::hash_chunks;
+use super::hashing::{hash_blocks, hash_chunks};
 use super::window::{Place, Sharers, Window};
 use super::{Shared, lock};
 use crate::budget::Budget;
@@ -9,7 +9,7 @@ use crate::chunk::CHUNK_SIZE;
 use crate::conversation::{LostData, Outgoing, Receive};
 use crate::trouble::{Trouble, TroubleCode};
 use drover_link::limits::{LEAST_COST, MAX_REQUESTS};
-use drover_link::{Data, LinkError, Message};
+use drover_link::{Compression, Data, LinkError, Message};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, Weak};
@@ -21,7 +21,8 @@ use tokio_util::task::TaskTracker;
 const BACKGROUND_MEMORY: (u64, u64) = (32 << 20, 1 << 20);
 const FOREGROUND_MEMORY: (u64, u64) = (16 << 20, 1 << 20);
 
-/// Hash requests of one handle that are served at once.
+/// Hash requests of one handle that are served at once, and as many for blocks, which do not wait
+/// for the others: data waits for them.
 const HASHERS: usize = 4;
 
 /// What the readers of a session need.
@@ -44,6 +45,7 @@ struct Opened {
     attachment: Arc<Attachment>,
     window: Arc<Window>,
     hashers: Arc<Semaphore>,
+    block_hashers: Arc<Semaphore>,
 }
 
 impl Reception {
@@ -98,7 +100,12 @@ impl Reception {
             false => self.background.clone(),
         };
         self.tasks.spawn(async move {
-            let bytes = u64::from(data.raw_length);
+            let chunks = match data.compression {
+                // What is there is read as well.
+                Compression::Patch => 2,
+                _ => 1,
+            };
+            let bytes = chunks * u64::from(data.raw_length);
             let memory = budget.acquire(data.handle, bytes).await;
             opened.attachment.write(data).await;
             drop((memory, place));
@@ -147,6 +154,34 @@ impl Reception {
                     handle,
                     request,
                     runs,
+                }),
+                Err(trouble) => attachment.fail(trouble),
+            }
+        });
+        Ok(())
+    }
+
+    fn hash_blocks(&self, handle: u32, request: u64, chunk: u32) -> Result<(), LinkError> {
+        let Some(opened) = self.opened(handle) else {
+            return Ok(());
+        };
+        let place = self.request()?;
+        self.tasks.spawn(async move {
+            let Ok(_turn) = opened.block_hashers.acquire().await else {
+                return;
+            };
+            let _place = place;
+            let attachment = &opened.attachment;
+            let chunks = attachment.vdisk().geometry().chunks();
+            if chunk >= chunks {
+                let text = format!("blocks of chunk {chunk} of {chunks} cannot be hashed");
+                return attachment.fail(Trouble::new(TroubleCode::SizeMismatch, text));
+            }
+            match hash_blocks(attachment.vdisk(), chunk).await {
+                Ok(hashes) => attachment.outgoing.send(Message::BlockHashReply {
+                    handle,
+                    request,
+                    hashes,
                 }),
                 Err(trouble) => attachment.fail(trouble),
             }
@@ -226,6 +261,7 @@ impl Reception {
             attachment,
             window: Window::open(handle, self.sharers.clone(), self.outgoing.clone()),
             hashers: Arc::new(Semaphore::new(HASHERS)),
+            block_hashers: Arc::new(Semaphore::new(HASHERS)),
         };
         let older = {
             let mut handles = lock(&self.handles);
@@ -308,6 +344,13 @@ impl Receive for Reception {
                 count,
             } => {
                 self.hash(handle, request, first, count)?;
+            }
+            Message::BlockHashRequest {
+                handle,
+                request,
+                chunk,
+            } => {
+                self.hash_blocks(handle, request, chunk)?;
             }
             Message::RootRequest { handle } => {
                 if let Some(opened) = self.opened(handle) {

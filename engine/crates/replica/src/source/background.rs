@@ -1,5 +1,6 @@
 //! Background replication: explores, reads ahead, sends.
 
+use super::differing::blocks_to_send;
 use super::lock;
 use super::outbox::{Lane, Outbox};
 use super::vdisk::Vdisk;
@@ -139,11 +140,29 @@ async fn send_chunk(
     let geometry = vdisk.geometry();
     let offset = geometry.offset(chunk);
     let length = geometry.length(chunk);
+    let asked = vdisk.ask_for_blocks(outbox, id, chunk);
     let read = vdisk.read(offset, length).await?;
     vdisk.note_unreadable(offset, length, &read.unreadable);
-    outbox
-        .send_bytes(vdisk, id, offset, read.bytes, Lane::Background, memory)
-        .await;
+    let blocks = match asked {
+        Some(answered) => {
+            let _waiting = vdisk.limits.queue();
+            let theirs = answered.await.ok();
+            theirs.and_then(|theirs| blocks_to_send(&read.bytes, &theirs))
+        }
+        None => None,
+    };
+    match blocks {
+        Some(blocks) => {
+            outbox
+                .send_blocks(vdisk, id, offset, read.bytes, blocks, memory)
+                .await;
+        }
+        None => {
+            outbox
+                .send_bytes(vdisk, id, offset, read.bytes, Lane::Background, memory)
+                .await;
+        }
+    }
     Ok(())
 }
 

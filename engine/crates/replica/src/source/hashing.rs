@@ -93,14 +93,12 @@ pub(super) async fn compare(
         Ok(ours) => ours,
         Err(trouble) => return vdisk.fail(attempt, id, trouble),
     };
-    let mut theirs = theirs
+    let theirs: Vec<Hash> = theirs
         .into_iter()
-        .flat_map(|(count, hash)| std::iter::repeat_n(hash, count as usize));
-    let equal: Vec<bool> = ours
-        .iter()
-        .map(|ours| theirs.next() == Some(ours.hash))
+        .flat_map(|(count, hash)| std::iter::repeat_n(hash, count as usize))
+        .take(ours.len())
         .collect();
-    decide(vdisk, outbox, id, first, &ours, &equal);
+    decide(vdisk, outbox, id, first, &ours, &theirs);
 }
 
 fn decide(
@@ -109,14 +107,18 @@ fn decide(
     id: u64,
     first: u32,
     ours: &[Hashed],
-    equal: &[bool],
+    theirs: &[Hash],
 ) {
     let geometry = vdisk.geometry();
     let mut state = lock(&vdisk.state);
     if !state.scheduler.is_open(id) {
         return;
     }
-    for ((chunk, ours), equal) in (first..).zip(ours).zip(equal) {
+    let both = ours.iter().enumerate();
+    let equal: Vec<bool> = both
+        .map(|(index, ours)| theirs.get(index) == Some(&ours.hash))
+        .collect();
+    for ((chunk, ours), equal) in (first..).zip(ours).zip(&equal) {
         match equal {
             true => state.hashes.set(chunk, ours.hash),
             false => state.hashes.clear(chunk),
@@ -128,7 +130,12 @@ fn decide(
             state.unreadable.replace(range, &ours.unreadable);
         }
     }
-    let confirm = state.scheduler.hashed(id, equal);
+    for ((chunk, theirs), equal) in (first..).zip(theirs).zip(&equal) {
+        if !equal && *theirs != zero_hash_at(geometry, chunk) {
+            state.differing.insert(chunk);
+        }
+    }
+    let confirm = state.scheduler.hashed(id, &equal);
     for work in confirm {
         if let Work::Confirm { id, first, count } = work {
             state.sent.skipped_bytes += geometry.bytes(first, count);

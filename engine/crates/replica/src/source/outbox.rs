@@ -5,11 +5,12 @@ use super::lock;
 use super::vdisk::Vdisk;
 use super::window::Window;
 use crate::budget::{Budget, Share};
+use crate::chunk::{BLOCK_SIZE, Hash, mask_runs};
 use crate::compression::Compressor;
 use crate::conversation::Outgoing;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use drover_link::limits::LEAST_COST;
-use drover_link::{Data, Message};
+use drover_link::{Compression, Data, Message, Patch};
 use std::sync::Arc;
 
 /// Bytes of background data that may be on their way from the endpoints to the sockets, over all
@@ -95,10 +96,52 @@ impl Outbox {
                 .send_zeros(vdisk, id, offset, raw.len() as u64, lane, memory)
                 .await;
         }
-        let hash = blake3::hash(&raw).into();
-        let raw_length = raw.len() as u32;
-        let (compression, payload) = self.lanes.compressor.compress(&raw);
+        let packed = Packed::whole(&raw, &self.lanes.compressor);
         drop(raw);
+        self.send_packed(vdisk, id, offset, packed, lane, memory)
+            .await;
+    }
+
+    /// Sends some blocks of the chunk that was read at `offset`, in background; the destination
+    /// has the others.
+    pub(super) async fn send_blocks(
+        &self,
+        vdisk: &Vdisk,
+        id: u64,
+        offset: u64,
+        raw: Bytes,
+        blocks: u8,
+        memory: Share,
+    ) {
+        let lane = Lane::Background;
+        if is_zero(&raw) {
+            let length = raw.len() as u64;
+            return self
+                .send_zeros(vdisk, id, offset, length, lane, memory)
+                .await;
+        }
+        let packed = Packed::blocks(&raw, blocks, &self.lanes.compressor);
+        drop(raw);
+        self.send_packed(vdisk, id, offset, packed, lane, memory)
+            .await;
+    }
+
+    async fn send_packed(
+        &self,
+        vdisk: &Vdisk,
+        id: u64,
+        offset: u64,
+        packed: Packed,
+        lane: Lane,
+        memory: Share,
+    ) {
+        let Packed {
+            hash,
+            raw_length,
+            travelling,
+            compression,
+            payload,
+        } = packed;
         let wire = payload.len() as u64 + FRAME_OVERHEAD;
         let cost = LEAST_COST.max(payload.len() as u64);
         let queued = vdisk.limits.queue();
@@ -109,13 +152,14 @@ impl Outbox {
         drop(paced);
         {
             let mut state = lock(&vdisk.state);
-            state.sent.raw_bytes += u64::from(raw_length);
+            state.sent.raw_bytes += u64::from(travelling);
+            state.sent.skipped_bytes += u64::from(raw_length - travelling);
             state.sent.wire_bytes += wire;
             if lane == Lane::Foreground {
-                state.sent.foreground_bytes += u64::from(raw_length);
+                state.sent.foreground_bytes += u64::from(travelling);
             }
         }
-        self.lanes.compressor.sent(u64::from(raw_length), wire);
+        self.lanes.compressor.sent(u64::from(travelling), wire);
         let (handle, foreground) = (self.handle, lane == Lane::Foreground);
         let data = Data {
             handle,
@@ -166,6 +210,53 @@ impl Outbox {
         match lane {
             Lane::Background => outgoing.send_background(handle, message, memory),
             Lane::Foreground => outgoing.send_foreground(handle, message, memory),
+        }
+    }
+}
+
+/// A piece or chunk as it travels.
+struct Packed {
+    hash: Hash,
+    /// Bytes of the whole piece or chunk.
+    raw_length: u32,
+    /// Bytes of it that are in the payload, before compression.
+    travelling: u32,
+    compression: Compression,
+    payload: Bytes,
+}
+
+impl Packed {
+    fn whole(raw: &Bytes, compressor: &Compressor) -> Self {
+        let (compression, payload) = compressor.compress(raw);
+        Packed {
+            hash: blake3::hash(raw).into(),
+            raw_length: raw.len() as u32,
+            travelling: raw.len() as u32,
+            compression,
+            payload,
+        }
+    }
+
+    fn blocks(raw: &Bytes, blocks: u8, compressor: &Compressor) -> Self {
+        let mut part = BytesMut::with_capacity((blocks.count_ones() * BLOCK_SIZE) as usize);
+        for (first, count) in mask_runs(blocks) {
+            let begin = (first * BLOCK_SIZE) as usize;
+            let end = begin + (count * BLOCK_SIZE) as usize;
+            part.extend_from_slice(&raw[begin..end.min(raw.len())]);
+        }
+        let part = part.freeze();
+        let (compression, packed) = compressor.compress(&part);
+        let patch = Patch {
+            blocks,
+            compression,
+            packed,
+        };
+        Packed {
+            hash: blake3::hash(raw).into(),
+            raw_length: raw.len() as u32,
+            travelling: part.len() as u32,
+            compression: Compression::Patch,
+            payload: patch.encode(),
         }
     }
 }

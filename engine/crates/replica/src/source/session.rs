@@ -305,6 +305,15 @@ impl Receive for Reception {
                     vdisk.hash_reply(request, runs);
                 }
             }
+            Message::BlockHashReply {
+                handle,
+                request,
+                hashes,
+            } => {
+                if let Some(vdisk) = self.vdisk(handle) {
+                    vdisk.block_hash_reply(request, hashes);
+                }
+            }
             Message::RootReply { handle, root } => {
                 if let Some(vdisk) = self.vdisk(handle) {
                     vdisk.root_reply(root);

@@ -1,6 +1,7 @@
 //! One VDISK at the source: scheduler, endpoint, and what stops it.
 
 use super::attachment::Attachment;
+use super::differing::Differing;
 use super::epoch::Epoch;
 use super::limits::Limits;
 use super::lock;
@@ -58,6 +59,7 @@ pub(super) struct State {
     pub(super) sent: Sent,
     pub(super) attachment: Option<Attachment>,
     pub(super) replies: HashMap<u64, oneshot::Sender<Vec<(u32, Hash)>>>,
+    pub(super) differing: Differing,
     /// Our own hashes of chunks that were found equal.
     pub(super) hashes: HashTable,
     pub(super) root_asked: bool,
@@ -85,6 +87,7 @@ impl Vdisk {
             sent: Sent::default(),
             attachment: None,
             replies: HashMap::new(),
+            differing: Differing::default(),
             hashes: HashTable::new(geometry.chunks()),
             root_asked: false,
             root: None,
@@ -297,6 +300,7 @@ impl State {
             attachment.cancel.cancel();
         }
         self.replies.clear();
+        self.differing = Differing::default();
         self.root_asked = false;
     }
 

@@ -1,8 +1,10 @@
 //! Bytes to messages.
 
 use super::kind;
-use crate::limits::{MAX_ACK_IDS, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_RUNS, MAX_TEXT};
-use crate::message::{Compression, Data, FaultCode, Hello, Message, RefuseCode};
+use crate::limits::{
+    MAX_ACK_IDS, MAX_BLOCKS, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_RUNS, MAX_TEXT,
+};
+use crate::message::{Compression, Data, FaultCode, Hello, Message, Patch, RefuseCode};
 use crate::runs::StableRuns;
 use crate::wire::{DecodeError, Fields};
 use bytes::Bytes;
@@ -54,6 +56,12 @@ impl Message {
                 }
             }
             kind::HASH_REPLY => take_hash_reply(&mut fields)?,
+            kind::BLOCK_HASH_REQUEST => Message::BlockHashRequest {
+                handle: fields.u32("handle")?,
+                request: fields.u64("request")?,
+                chunk: fields.u32("chunk")?,
+            },
+            kind::BLOCK_HASH_REPLY => take_block_hashes(&mut fields)?,
             kind::ROOT_REPLY => take_root_reply(&mut fields)?,
             kind::ROOT_REQUEST => Message::RootRequest {
                 handle: fields.u32("handle")?,
@@ -148,6 +156,12 @@ fn take_data(fields: &mut Fields) -> Result<Data, DecodeError> {
     if data.compression == Compression::None && data.payload.len() != raw_length {
         return Err(value("payload length", data.payload.len() as u64));
     }
+    if data.compression == Compression::Patch {
+        Patch::decode(data.payload.clone())?;
+        if data.foreground {
+            return Err(value("compression", data.compression as u8));
+        }
+    }
     if data
         .offset
         .checked_add(u64::from(data.raw_length))
@@ -219,6 +233,19 @@ fn take_hash_reply(fields: &mut Fields) -> Result<Message, DecodeError> {
         handle,
         request,
         runs,
+    })
+}
+
+fn take_block_hashes(fields: &mut Fields) -> Result<Message, DecodeError> {
+    let (handle, request) = (fields.u32("handle")?, fields.u64("request")?);
+    let count = fields.count("hashes", MAX_BLOCKS, 32)?;
+    let hashes = (0..count)
+        .map(|_| fields.hash("hash"))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Message::BlockHashReply {
+        handle,
+        request,
+        hashes,
     })
 }
 

@@ -34,6 +34,8 @@ impl Message {
             Message::Ack { .. } | Message::Fault { .. } => self.put_outcome(out),
             Message::HashRequest { .. }
             | Message::HashReply { .. }
+            | Message::BlockHashRequest { .. }
+            | Message::BlockHashReply { .. }
             | Message::RootRequest { .. }
             | Message::RootReply { .. } => self.put_hashes(out),
             Message::Flush { handle } => put_handle(out, *handle, kind::FLUSH),
@@ -216,6 +218,27 @@ impl Message {
                     out.put_slice(hash);
                 }
                 kind::HASH_REPLY
+            }
+            Message::BlockHashRequest {
+                handle,
+                request,
+                chunk,
+            } => {
+                out.put_u32_le(*handle);
+                out.put_u64_le(*request);
+                out.put_u32_le(*chunk);
+                kind::BLOCK_HASH_REQUEST
+            }
+            Message::BlockHashReply {
+                handle,
+                request,
+                hashes,
+            } => {
+                out.put_u32_le(*handle);
+                out.put_u64_le(*request);
+                out.put_u32_le(hashes.len() as u32);
+                hashes.iter().for_each(|hash| out.put_slice(hash));
+                kind::BLOCK_HASH_REPLY
             }
             Message::RootRequest { handle } => put_handle(out, *handle, kind::ROOT_REQUEST),
             Message::RootReply { handle, root } => {
