@@ -7,6 +7,7 @@ use lab::nbd_servers::NbdServer;
 use lab::{Lab, file, nbd, until};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,8 +121,16 @@ fn a_journal_without_room_holds_and_names_the_journal() {
     let disk = SmallDisk::mount(lab.destination.state.clone(), 1 << 20);
     let filler = lab.destination.state.join("filler");
     let (from, to) = (lab.path("from.img"), lab.path("to.img"));
-    std::fs::write(&from, Dice::new(42).bytes(SIZE as usize)).unwrap();
-    lab.pair(SIZE, file(&from), file(&to));
+    // Every other chunk is a hole, so that the claims do not join and need more than a page.
+    let (chunk, chunks) = (512 << 10, 1200);
+    let disk_image = File::create(&from).unwrap();
+    disk_image.set_len(chunks * chunk).unwrap();
+    let mut dice = Dice::new(42);
+    for index in (0..chunks).step_by(2) {
+        let data = dice.bytes(4096);
+        disk_image.write_all_at(&data, index * chunk).unwrap();
+    }
+    lab.pair(chunks * chunk, file(&from), file(&to));
     // To the last page; the journal has one of its own.
     let _ = std::fs::write(&filler, vec![1; 2 << 20]);
     lab.start("copy");
