@@ -1,5 +1,6 @@
 """Replication backpressure keeps the background to a latency budget, write backpressure slows the VM where it may."""
 
+import itertools
 import os
 import signal
 import time
@@ -73,18 +74,18 @@ def test_a_tight_latency_budget_holds_the_background_back_and_leaves_nothing(
     begun, held = time.monotonic(), process.events[-1]["sent"]
     for _ in range(20):
         progress = process.wait_for(lambda event: event["event"] == "progress")
-    held_rate = (progress["sent"] - held) / (time.monotonic() - begun)
+    # It begins at the floor, pauses to measure, and falls back whenever the VM waits longer than it may.
+    assert progress["sent"] - held < 0.75 * LINK * (time.monotonic() - begun)
+    judged = [event["latency"] for event in process.events if paced(event)]
+    allowed = [latency["background_limit"] for latency in judged]
+    fell = any(later < earlier for earlier, later in itertools.pairwise(allowed))
+    assert fell or all(latency["now"] <= latency["limit"] for latency in judged), judged
     assert measured(lab, vm)
     process.kill()
     wait_until(lambda: not measured(lab, vm))
     free = vm.resume(migration_of(process), "--max-latency", "off")
-    rates = [0.0]
-    while not rates[-1] or free.events[-1]["vdisks"][0]["left"]:
-        event = free.wait_for(lambda event: event["event"] == "progress")
-        assert event["latency"] is None
-        rates.append(event["wire_rate"])
     free.finish()
-    assert held_rate < 0.6 * max(rates), (held_rate, rates)
+    assert all(event["latency"] is None for event in free.events if event["event"] == "progress")
     vm.assert_witness()
 
 
