@@ -58,7 +58,8 @@ test-python:
 	$(BIN)/pytest -n 3 --dist worksteal -m "not soak"
 
 soak: build ## All tests, those of `make test` and the long ones
-	cd engine && cargo test --locked --release --quiet
+	cd engine && DROVER_EXHAUSTIVE=1 DROVER_SCHEDULES=500000 DROVER_LINK_SEEDS=300 DROVER_POWER_CUTS=100 \
+	  cargo test --locked --release --quiet
 	$(BIN)/pytest -n 3 --dist worksteal
 
 # What the fuzzer adds to the corpora stays out of the tree; `cargo fuzz cmin` makes it small enough to go in.
