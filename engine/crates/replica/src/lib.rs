@@ -10,6 +10,7 @@ mod budget;
 pub mod chunk;
 pub mod compression;
 mod conversation;
+mod counted;
 pub mod destination;
 pub mod disk_time;
 pub mod endpoint;

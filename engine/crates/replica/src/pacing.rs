@@ -1,5 +1,6 @@
 //! Token buckets on bytes put on the wire, settable while they are in use.
 
+use crate::counted::Counted;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -52,22 +53,6 @@ pub struct Pacer {
     foreground: AtomicUsize,
 }
 
-/// A payer of foreground that waits until this is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// How often background looks whether foreground still waits before it.
 const STAND_BACK: Duration = Duration::from_millis(5);
 
@@ -90,7 +75,7 @@ impl Pacer {
 
     /// Waits until `bytes` may be sent. Whoever is not `foreground` lets those pass who are.
     pub async fn pay(&self, bytes: u64, foreground: bool) {
-        let _waiting = foreground.then(|| Waiting::new(&self.foreground));
+        let _waiting = foreground.then(|| Counted::new(&self.foreground));
         loop {
             let changed = self.changed.notified();
             let stand_back = !foreground && self.foreground.load(Ordering::Relaxed) > 0;

@@ -3,6 +3,7 @@
 use super::outbox::Outbox;
 use super::vdisk::Vdisk;
 use crate::chunk::CHUNK_SIZE;
+use crate::counted::Counted;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,18 +48,15 @@ impl Default for Limits {
     }
 }
 
-/// A piece that waits until this is dropped.
-pub(super) struct Waiting<'a>(&'a AtomicUsize);
-
 impl Limits {
     /// A piece waits for pacing.
-    pub(super) fn pace(&self) -> Waiting<'_> {
-        Waiting::new(&self.pacing)
+    pub(super) fn pace(&self) -> Counted<'_> {
+        Counted::new(&self.pacing)
     }
 
     /// A piece waits for room in the destination's window.
-    pub(super) fn queue(&self) -> Waiting<'_> {
-        Waiting::new(&self.window)
+    pub(super) fn queue(&self) -> Counted<'_> {
+        Counted::new(&self.window)
     }
 
     /// Looks where the chunks are now.
@@ -89,18 +87,5 @@ impl Limits {
             .max_by(|a, b| a.1.total_cmp(b.1));
         most.filter(|(_, mean)| **mean >= 0.5)
             .map(|(kind, _)| *kind)
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
