@@ -45,3 +45,15 @@ def test_an_idle_link_says_nothing_and_a_slow_epoch_says_much() -> None:
     for _ in range(20):
         capacity.saw_epoch(50 << 20, 2.3, overhead=0.3)
     assert capacity.rate == pytest.approx(25 << 20, rel=0.1)
+
+
+def test_an_epoch_that_had_to_wait_is_not_believed_for_ever() -> None:
+    capacity = Capacity()
+    capacity.saw_epoch(3 << 20, 30.0, 0.3)
+    assert capacity.rate < 200_000
+    for _ in range(8):
+        capacity.saw_epoch(3 << 20, 0.1, 0.3)
+    assert capacity.rate > 10e6
+    for _ in range(8):
+        capacity.saw_epoch(100 << 10, 0.001, 0.3)
+    assert capacity.rate < (3 << 20) / 0.1

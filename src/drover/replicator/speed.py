@@ -84,9 +84,14 @@ class Capacity:
         faster = observed > self.rate and size >= _TELLING and seconds > 2 * overhead
         if slower or faster:
             self.rate = (self.rate + observed) / 2 if self.rate else observed
+        elif self.rate and size >= _PROOF:
+            # What arrived did so in all of its time, whatever was believed: one that waited for a bad sector, say.
+            self.rate = max(self.rate, (self.rate + size / max(seconds, 0.01)) / 2)
 
 
 _TELLING = 8 << 20
 """Bytes from which on an epoch's time says something about a fast link."""
+_PROOF = 1 << 20
+"""Bytes from which on an epoch is no mere burst: the link carries at least its size in its time."""
 _TELLING_WRITES = 256 << 10
 """Bytes written from which on it can be said what they dirtied."""
