@@ -49,7 +49,9 @@ def test_an_idle_link_says_nothing_and_a_slow_epoch_says_much() -> None:
 
 def test_an_epoch_that_had_to_wait_is_not_believed_for_ever() -> None:
     capacity = Capacity()
-    capacity.saw_epoch(3 << 20, 30.0, 0.3)
+    capacity.saw_background(25e6)
+    for _ in range(12):
+        capacity.saw_epoch(3 << 20, 30.0, 0.3)
     assert capacity.rate < 200_000
     for _ in range(8):
         capacity.saw_epoch(3 << 20, 0.1, 0.3)
