@@ -15,10 +15,10 @@ _LAYOUT = (
     "each result was compared with the source byte by byte. Processor time is of all processes that take part, "
     "servers too, without the emulated line. The source is held by a qemu-storage-daemon, as by a running VM, and "
     "read over NBD; nbdcopy and qemu-img run at the destination, so that the bytes travel once; the mirror writes to "
-    "an NBD server there. Only nbdkit (TLS), rsync and dd read the source file itself, which a running VM does not "
-    "allow. ssh uses aes128-gcm. Drover encrypts (TLS 1.3), hashes, compresses and journals."
+    "an NBD server there. Drover reads the raw file past QEMU, as in a migration; nbdkit (TLS), rsync and dd read it "
+    "too. ssh uses aes128-gcm. Drover encrypts (TLS 1.3), hashes, compresses and journals."
 )
-_AS_ABOVE = "Layout and rounds are those of (d)."
+_AS_ABOVE = "Layout and rounds are those of (a)."
 
 
 def describe_loopback(found: dict[str, Copies]) -> str:
