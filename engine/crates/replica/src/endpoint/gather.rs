@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// Threads that write to one disk at once.
-const WRITERS: usize = 4;
+const WRITERS: usize = 16;
 
 /// Most bytes of one call.
 const RUN: usize = 4 << 20;
