@@ -11,6 +11,7 @@ mod connections;
 mod health;
 mod ledger;
 mod queue;
+mod settlement;
 mod silence;
 mod status;
 

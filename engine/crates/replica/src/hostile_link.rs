@@ -64,7 +64,9 @@ fn step(sites: &mut Sites, proxy: &Proxy, dice: &mut StdRng) {
         72 => sites.restart_source(),
         73 => sites.restart_destination(dice.random()),
         74..=75 => sites.start(disk, Mode::Compare),
-        76..=79 => sites.wait_clean(Duration::from_millis(700)),
+        76..=79 => {
+            sites.wait_clean(Duration::from_millis(700));
+        }
         80..=83 => proxy.behave(Manner::Fair),
         84..=89 => proxy.behave(Manner::Hostile),
         _ => std::thread::sleep(Duration::from_millis(dice.random_range(0..60))),

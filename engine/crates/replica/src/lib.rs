@@ -6,6 +6,7 @@
 //! * [`endpoint`] is where a VDISK's bytes are: a file, a block device, an NBD export.
 //! * [`pacing`] and [`compression`] decide how fast and how small.
 
+mod blocking;
 mod budget;
 pub mod chunk;
 pub mod compression;

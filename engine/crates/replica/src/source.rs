@@ -32,6 +32,7 @@ use crate::pacing::Pacing;
 use crate::trouble::{Trouble, TroubleCode};
 use drover_link::connection::Traffic;
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,8 @@ struct Shared {
     pacing: Pacing,
     traffic: Arc<Traffic>,
     stopping: CancellationToken,
+    /// Never used twice, so that nothing of an older session can be taken for news of this one.
+    next_handle: AtomicU32,
 }
 
 impl Default for Source {
@@ -81,6 +84,7 @@ impl Source {
             pacing: Pacing::default(),
             traffic: Arc::default(),
             stopping: CancellationToken::new(),
+            next_handle: AtomicU32::new(1),
         });
         tokio::spawn(link::keep_connected(shared.clone()));
         Source { shared }

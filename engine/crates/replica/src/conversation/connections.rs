@@ -2,12 +2,11 @@
 
 use super::connection::{self, Notice, Shared};
 use super::health::Health;
-use super::ledger::Ledger;
+use super::settlement::{Due, Settlement};
 use super::silence::{self, Sight};
 use super::{Parties, Receive};
-use drover_link::limits::MAX_CONNECTIONS_EVER;
-use drover_link::{Connection, LinkError, Message};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use drover_link::{Connection, LinkError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,8 +38,6 @@ struct Member {
     suspect: bool,
     /// Set when this end or the peer has given it up.
     why: Option<LinkError>,
-    /// What the peer has said that it took, if it has closed it already.
-    taken: Option<u64>,
 }
 
 struct Gone {
@@ -53,10 +50,7 @@ pub struct Connections<R> {
     parties: Arc<Parties<R>>,
     tasks: JoinSet<Gone>,
     living: BTreeMap<u32, Member>,
-    /// Torn down here, not yet there.
-    parting: HashMap<u32, Ledger>,
-    /// Torn down at both ends; nothing of them can be taken any more.
-    settled: HashSet<u32>,
+    settlement: Settlement,
     notice: mpsc::UnboundedSender<Notice>,
     notices: mpsc::UnboundedReceiver<Notice>,
     watch: Interval,
@@ -72,8 +66,7 @@ impl<R: Receive> Connections<R> {
             parties: Arc::new(parties),
             tasks: JoinSet::new(),
             living: BTreeMap::new(),
-            parting: HashMap::new(),
-            settled: HashSet::new(),
+            settlement: Settlement::default(),
             notice,
             notices,
             watch,
@@ -82,7 +75,7 @@ impl<R: Receive> Connections<R> {
 
     /// Takes a negotiated connection into the session, unless the peer has closed it already.
     pub fn join(&mut self, number: u32, connection: Connection) -> bool {
-        if self.settled.contains(&number) {
+        if self.settlement.is_settled(number) {
             return false;
         }
         let shared = Shared::new(Health::new(connection.reader.liveness()));
@@ -100,7 +93,6 @@ impl<R: Receive> Connections<R> {
             shared,
             suspect: false,
             why: None,
-            taken: None,
         };
         self.living.insert(number, member);
         true
@@ -151,22 +143,12 @@ impl<R: Receive> Connections<R> {
         });
         let ledger = std::mem::take(&mut *member.shared.ledger());
         let received = member.shared.health.frames_taken.load(Ordering::Relaxed);
-        self.parties.outgoing.send(Message::ConnectionClosed {
-            connection: number,
-            received,
-        });
-        let settled = match member.taken {
-            Some(taken) => self.settle(number, ledger, taken),
-            None => {
-                self.parting.insert(number, ledger);
-                Ok(())
-            }
-        };
-        let reason = member.why.or(reason).unwrap_or(LinkError::Closed);
-        let broken = matches!(reason, LinkError::Protocol(_) | LinkError::Decode(_));
-        if let Err(error) = settled {
+        let due = self.settlement.ended_here(number, ledger, received);
+        if let Err(error) = self.act(due) {
             return Some(Event::Over(error));
         }
+        let reason = member.why.or(reason).unwrap_or(LinkError::Closed);
+        let broken = matches!(reason, LinkError::Protocol(_) | LinkError::Decode(_));
         if broken || self.living.is_empty() {
             return Some(Event::Over(reason));
         }
@@ -178,45 +160,22 @@ impl<R: Receive> Connections<R> {
 
     /// Torn down at the other end.
     fn noticed(&mut self, (number, taken): Notice) -> Result<(), LinkError> {
-        if let Some(member) = self.living.get_mut(&number) {
-            member.taken = Some(taken);
+        let member = self.living.get_mut(&number);
+        let living = member.is_some();
+        if let Some(member) = member {
             member.why.get_or_insert(LinkError::GivenUp);
             member.shared.stopping.cancel();
-            return Ok(());
         }
-        if let Some(ledger) = self.parting.remove(&number) {
-            return self.settle(number, ledger, taken);
-        }
-        if self.settled.contains(&number) {
-            let text = format!("connection {number} closed twice");
-            return Err(LinkError::Protocol(text));
-        }
-        // It never became part of the session here.
-        self.parties.outgoing.send(Message::ConnectionClosed {
-            connection: number,
-            received: 0,
-        });
-        self.settle(number, Ledger::default(), taken)
+        let due = self.settlement.ended_there(number, taken, living);
+        self.act(due)
     }
 
-    /// Both ends have torn it down: what the peer did not take goes over the others.
-    fn settle(&mut self, number: u32, ledger: Ledger, taken: u64) -> Result<(), LinkError> {
-        self.settled.insert(number);
-        if self.settled.len() >= MAX_CONNECTIONS_EVER {
-            let text = format!("{MAX_CONNECTIONS_EVER} connections in one session");
-            return Err(LinkError::Protocol(text));
-        }
-        let lost = ledger.settle(taken)?;
-        tracing::debug!(
-            connection = number,
-            messages = lost.again.len(),
-            data = lost.data.len(),
-            "connection settled"
-        );
-        for message in lost.again {
+    fn act(&self, due: Result<Due, LinkError>) -> Result<(), LinkError> {
+        let Due { send, lost } = due?;
+        for message in send {
             self.parties.outgoing.send(message);
         }
-        for data in lost.data {
+        for data in lost {
             self.parties.receiver.lost(data);
         }
         Ok(())

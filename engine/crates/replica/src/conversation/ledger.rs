@@ -20,8 +20,8 @@ pub struct LostData {
 
 #[derive(Debug)]
 enum Entry {
-    /// Means nothing on another connection.
-    Heartbeat,
+    /// Nothing to do if it is lost.
+    Nothing,
     /// Small: sent again as it is.
     Again(Message),
     /// Its bytes are not kept: whoever sent it reads them again.
@@ -48,7 +48,7 @@ impl Ledger {
     /// A frame is about to be written.
     pub(super) fn sending(&mut self, message: &Message) {
         let entry = match message {
-            Message::Ping { .. } | Message::Pong { .. } => Entry::Heartbeat,
+            Message::Ping { .. } | Message::Pong { .. } => Entry::Nothing,
             Message::Data(data) => Entry::Data(LostData {
                 handle: data.handle,
                 id: data.id,
@@ -90,13 +90,28 @@ impl Ledger {
         Ok(())
     }
 
+    /// The words about other connections that the peer has not confirmed. They are as good as
+    /// taken afterwards: whoever asks sends them again.
+    pub(super) fn take_closings(&mut self) -> Vec<Message> {
+        let mut closings = Vec::new();
+        for entry in &mut self.entries {
+            if matches!(entry, Entry::Again(Message::ConnectionClosed { .. }))
+                && let Entry::Again(message) = std::mem::replace(entry, Entry::Nothing)
+            {
+                self.bytes -= weight(&message);
+                closings.push(message);
+            }
+        }
+        closings
+    }
+
     /// The connection is over, and the peer took so many frames of it: the others are lost.
     pub(super) fn settle(mut self, received: u64) -> Result<Lost, LinkError> {
         self.confirm(received)?;
         let mut lost = Lost::default();
         for entry in self.entries {
             match entry {
-                Entry::Heartbeat => {}
+                Entry::Nothing => {}
                 Entry::Again(message) => lost.again.push(message),
                 Entry::Data(data) => lost.data.push(data),
             }

@@ -2,6 +2,7 @@
 
 use super::attachment::Attachment;
 use super::lock;
+use crate::blocking::blocking;
 use crate::chunk::{Geometry, Hash, MAX_VDISK};
 use crate::disk_time::DiskTime;
 use crate::endpoint::{Access, Endpoint, EndpointSpec};
@@ -246,7 +247,7 @@ impl Vdisk {
 
     async fn record(&self, records: Vec<Record>, token: u64) -> Result<(), Trouble> {
         let (journal, stable_chunks) = (self.journal.clone(), self.stable_chunks.clone());
-        let appended = tokio::task::spawn_blocking(move || {
+        let appended = blocking(move || {
             let mut journal = lock(&journal);
             journal.append(&records, token)?;
             stable_chunks.store(journal.stable_chunks(), Ordering::Relaxed);
@@ -303,7 +304,7 @@ async fn open_journal(
     };
     let (fresh, path) = (endpoint.is_new(), path.to_owned());
     let shown = path.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || match fresh {
+    let opened = blocking(move || match fresh {
         true => Journal::create(&path, subject).map(|journal| (journal, Found::Nothing)),
         false => Journal::open(&path, subject),
     });

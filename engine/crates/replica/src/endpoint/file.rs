@@ -303,7 +303,7 @@ fn holes(disk: &Disk, offset: u64, length: u64) -> Result<Vec<Span>, Trouble> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
 ) -> Result<T, Trouble> {
-    tokio::task::spawn_blocking(work)
+    crate::blocking::blocking(work)
         .await
         .unwrap_or_else(|error| {
             Err(Trouble::new(

@@ -219,17 +219,20 @@ impl Sites {
     /// Whenever a disk is clean at the source it is equal at the destination.
     pub fn check_if_clean(&mut self) {
         for disk in 0..DISKS {
-            if self.vdisk(disk).status().state != "clean" {
-                continue;
+            if self.vdisk(disk).status().state == "clean" {
+                self.check(disk);
             }
-            self.times_clean += 1;
-            self.dirty[disk].clear();
-            let read = |end| std::fs::read(self.path(end, disk)).unwrap();
-            let (from, to) = (read("from"), read("to"));
-            let differing = from.iter().zip(&to).position(|(a, b)| a != b);
-            assert_eq!(differing, None, "clean, but disk {disk} differs");
-            assert_eq!(from.len(), to.len());
         }
+    }
+
+    fn check(&mut self, disk: usize) {
+        self.times_clean += 1;
+        self.dirty[disk].clear();
+        let read = |end| std::fs::read(self.path(end, disk)).unwrap();
+        let (from, to) = (read("from"), read("to"));
+        let differing = from.iter().zip(&to).position(|(a, b)| a != b);
+        assert_eq!(differing, None, "clean, but disk {disk} differs");
+        assert_eq!(from.len(), to.len());
     }
 
     fn all_clean(&self) -> bool {
@@ -239,11 +242,16 @@ impl Sites {
         })
     }
 
-    pub fn wait_clean(&mut self, patience: Duration) {
+    /// Whether all were clean at some moment; a verification may have begun since.
+    pub fn wait_clean(&mut self, patience: Duration) -> bool {
         let began = Instant::now();
-        while !self.all_clean() && began.elapsed() < patience {
+        while began.elapsed() < patience {
+            if self.all_clean() {
+                return true;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
+        false
     }
 
     /// The link is good from now on.
@@ -255,10 +263,10 @@ impl Sites {
             // Not to wait for the end of a long pause.
             self.source().put_link(self.link());
         }
-        self.wait_clean(PATIENCE);
+        let clean = self.wait_clean(PATIENCE);
         let statuses: Vec<_> = (0..DISKS).map(|disk| self.vdisk(disk).status()).collect();
-        assert!(self.all_clean(), "{statuses:#?} {:#?}", self.link_status());
-        self.check_if_clean();
+        assert!(clean, "{statuses:#?} {:#?}", self.link_status());
+        (0..DISKS).for_each(|disk| self.check(disk));
         if let Some((runtime, _)) = self.source.take() {
             runtime.shutdown_timeout(PATIENCE);
         }

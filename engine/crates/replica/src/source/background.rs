@@ -28,10 +28,9 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
         vdisk.limits.look(&vdisk, &outbox);
         let work = {
             let mut state = lock(&vdisk.state);
-            if state.trouble.is_some() {
-                None
-            } else {
-                state.scheduler.take_background()
+            match state.may_take(&cancel) {
+                true => state.scheduler.take_background(),
+                false => None,
             }
         };
         let Some(work) = work else {

@@ -17,9 +17,9 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
         let memory = outbox.memory(Lane::Foreground, u64::from(CHUNK_SIZE)).await;
         let pieces = {
             let mut state = lock(&vdisk.state);
-            let pieces = match state.trouble {
-                Some(_) => None,
-                None => state.scheduler.take_foreground(),
+            let pieces = match state.may_take(&cancel) {
+                true => state.scheduler.take_foreground(),
+                false => None,
             };
             if pieces.is_some() {
                 state.root = None;

@@ -29,10 +29,9 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
         };
         let work = {
             let mut state = lock(&vdisk.state);
-            if state.trouble.is_some() {
-                None
-            } else {
-                state.scheduler.take_hash()
+            match state.may_take(&cancel) {
+                true => state.scheduler.take_hash(),
+                false => None,
             }
         };
         let Some(work) = work else {

@@ -14,6 +14,7 @@ use crate::trouble::Trouble;
 use drover_link::handshake::{Dialer, SOFTWARE};
 use drover_link::{Connection, Hello, LinkError, Message, PROTOCOL_VERSION};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -139,10 +140,9 @@ impl Reception {
         let mut dials = JoinSet::new();
         let mut wanted = self.shared.connections.subscribe();
         let mut attention = self.shared.attention.subscribe();
-        let mut next_handle = 1;
         loop {
             attention.borrow_and_update();
-            self.open_vdisks(&mut next_handle);
+            self.open_vdisks();
             let wish = *wanted.borrow_and_update();
             let retired = lock(slots).resize(wish);
             retired
@@ -185,14 +185,13 @@ impl Reception {
     }
 
     /// Opens every VDISK that is not, or not any more.
-    fn open_vdisks(&self, next_handle: &mut u32) {
+    fn open_vdisks(&self) {
         let vdisks: Vec<_> = lock(&self.shared.vdisks).values().cloned().collect();
         for vdisk in vdisks {
             let Some(forget) = vdisk.wants_opening() else {
                 continue;
             };
-            let handle = *next_handle;
-            *next_handle += 1;
+            let handle = self.shared.next_handle.fetch_add(1, Ordering::Relaxed);
             let outbox = Outbox::new(handle, self.lanes.clone());
             vdisk.attach(outbox.clone(), self.cancel.child_token(), forget);
             let mut handles = lock(&self.handles);

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 /// What background replication does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,6 +286,12 @@ impl State {
         self.attachment
             .as_ref()
             .map(|attachment| attachment.outbox.handle())
+    }
+
+    /// Whether a task of the attachment that `cancel` ends may take work. One that was held up
+    /// while its attachment was replaced would take it to where nobody sends it.
+    pub(super) fn may_take(&self, cancel: &CancellationToken) -> bool {
+        self.trouble.is_none() && !cancel.is_cancelled()
     }
 
     pub(super) fn hold(&mut self, name: &str, trouble: Trouble) {
