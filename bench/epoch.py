@@ -117,7 +117,7 @@ class Vdisk:
 
 
 @contextlib.contextmanager
-def vdisk(folder: Path, *, size: int, data: int, connections: int = 4) -> Iterator[Vdisk]:
+def vdisk(folder: Path, *, size: int, data: int, connections: int = 8) -> Iterator[Vdisk]:
     """A VDISK of `size` bytes, `data` of them written, in front of two joined engines; nothing is copied yet."""
     source, target, route = folder / "source.img", folder / "target.img", loopback()
     for stale in (source, target):

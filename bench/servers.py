@@ -130,7 +130,7 @@ class Engines:
 
 
 @contextlib.contextmanager
-def engines(route: Route, folder: Path, *, connections: int = 4) -> Iterator[Engines]:
+def engines(route: Route, folder: Path, *, connections: int = 8) -> Iterator[Engines]:
     """Drover's engines in fresh folders: nothing is known of any VDISK."""
     with contextlib.ExitStack() as stack:
         clients, pids, states = [], [], []

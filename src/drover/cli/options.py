@@ -85,7 +85,7 @@ ReadErrors = Annotated[
     ),
 ]
 Connections = Annotated[
-    int | None, typer.Option("--connections", metavar="N", help="TLS connections of the link, 1 to 64. Default: 4.")
+    int | None, typer.Option("--connections", metavar="N", help="TLS connections of the link, 1 to 64. Default: 8.")
 ]
 Compression = Annotated[
     str | None, typer.Option("--compression", metavar="|".join(COMPRESSIONS), help="Default: auto, chosen per chunk.")

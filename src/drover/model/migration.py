@@ -95,7 +95,7 @@ class Spec(BaseModel):
     write_floor: int = Field(default=1 << 20, gt=0)
     """Write backpressure never slows a VDISK below this, bytes/s."""
     on_read_error: OnReadError = OnReadError.STOP
-    connections: int = Field(default=4, ge=1, le=64)
+    connections: int = Field(default=8, ge=1, le=64)
     compression: str = "auto"
     destination_address: str | None = None
     """Where the destination's engine listens for the source's; None finds an address that works."""

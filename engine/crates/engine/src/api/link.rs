@@ -28,7 +28,7 @@ pub(super) enum LinkRequest {
         connect: String,
         #[serde(default = "destination_name")]
         server_name: String,
-        #[serde(default = "four")]
+        #[serde(default = "eight")]
         connections: u16,
         certificate: String,
         key: String,
@@ -43,8 +43,8 @@ fn destination_name() -> String {
     DESTINATION_NAME.to_owned()
 }
 
-fn four() -> u16 {
-    4
+fn eight() -> u16 {
+    8
 }
 
 pub(super) async fn put_link(

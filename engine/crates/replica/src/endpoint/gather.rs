@@ -1,20 +1,29 @@
-//! Direct writes to one disk, gathered: what waits and lies side by side is written by one call.
+//! Writes to one disk, gathered: what waits and lies side by side is written by one call.
 //!
-//! ext4 lets one direct write at a time into a hole, for as long as the disk takes. Many writers
-//! then stand in line for a lock, and each that gets it must first be woken; few that always have
-//! the next run at hand keep the disk busy, with larger requests and fewer extents besides.
+//! Many writers of a file stand in line for its lock, and each that gets it must first be woken.
+//! A few that always have the next run at hand keep the disk busy, with larger requests and fewer
+//! extents besides.
+//!
+//! ext4 lets one direct write at a time into a hole, for as long as the disk takes, but many into
+//! space that is reserved. So it is reserved before, for all that waits: a reservation waits for
+//! the direct writes under way (10,000 blocks of 64 KiB all over a sparse file, 16 writers: 0.95 s
+//! without reservations, 1.3 s with one for each, 0.65 s with one call for every 64).
 
 use bytes::Bytes;
+use rustix::fs::{FallocateFlags, FsWord, OFlags, fallocate, fcntl_getfl, fstatfs};
 use rustix::io::pwritev;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// Threads that write to one disk at once.
-const WRITERS: usize = 16;
+/// Fewer writes that wait are written as they are.
+const LEAST_RESERVED: usize = 64;
+
+const EXT4: FsWord = 0xef53;
 
 /// Most bytes of one call.
 const RUN: usize = 4 << 20;
@@ -23,6 +32,8 @@ const RUN: usize = 4 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Gather {
     file: Arc<File>,
+    most: usize,
+    reserves: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -31,6 +42,7 @@ struct State {
     /// By offset, and by number for those who write the same place.
     waiting: BTreeMap<(u64, u64), Write>,
     number: u64,
+    unreserved: usize,
     writers: usize,
     /// Where the last run ended: the next one is looked for from there on.
     position: u64,
@@ -39,26 +51,45 @@ struct State {
 #[derive(Debug)]
 struct Write {
     data: Bytes,
+    /// Its space is reserved, or is about to be.
+    reserved: bool,
     done: oneshot::Sender<io::Result<()>>,
 }
 
 type Run = Vec<(u64, Write)>;
 
 impl Gather {
-    pub(super) fn new(file: Arc<File>) -> Self {
+    /// `most` threads write at once.
+    pub(super) fn new(file: Arc<File>, most: usize) -> Self {
         let state = Arc::default();
-        Gather { file, state }
+        let direct = fcntl_getfl(&*file).is_ok_and(|flags| flags.contains(OFlags::DIRECT));
+        let ext4 = fstatfs(&*file).is_ok_and(|found| found.f_type == EXT4);
+        let reserves = direct && ext4;
+        Gather {
+            file,
+            most,
+            reserves,
+            state,
+        }
     }
 
-    /// Writes `data`, which must be aligned in memory, length and offset.
+    /// Writes `data`; for a file that is open without the page cache it must be aligned in memory,
+    /// length and offset.
     pub(super) async fn write(&self, offset: u64, data: Bytes) -> io::Result<()> {
         let (done, written) = oneshot::channel();
         let start = {
             let mut state = self.lock();
             state.number += 1;
             let key = (offset, state.number);
-            state.waiting.insert(key, Write { data, done });
-            let start = state.writers < WRITERS;
+            let reserved = !self.reserves;
+            let write = Write {
+                data,
+                reserved,
+                done,
+            };
+            state.unreserved += usize::from(!reserved);
+            state.waiting.insert(key, write);
+            let start = state.writers < self.most;
             state.writers += usize::from(start);
             start
         };
@@ -77,17 +108,27 @@ impl Gather {
     /// Writes until nothing waits.
     fn work(&self) {
         loop {
-            let run = {
+            let (space, run) = {
                 let mut state = self.lock();
+                let space = state.take_unreserved();
                 match state.take_run() {
-                    Some(run) => run,
+                    Some(run) => (space, run),
                     None => {
                         state.writers -= 1;
                         return;
                     }
                 }
             };
+            self.reserve(space);
             self.write_run(run);
+        }
+    }
+
+    /// What cannot be reserved the writes will find out.
+    fn reserve(&self, space: Vec<Range<u64>>) {
+        for part in space {
+            let length = part.end - part.start;
+            let _ = fallocate(&*self.file, FallocateFlags::KEEP_SIZE, part.start, length);
         }
     }
 
@@ -108,6 +149,24 @@ impl Gather {
 }
 
 impl State {
+    /// The space of all that waits, if it is worth it.
+    fn take_unreserved(&mut self) -> Vec<Range<u64>> {
+        let mut space: Vec<Range<u64>> = Vec::new();
+        if self.unreserved < LEAST_RESERVED {
+            return space;
+        }
+        self.unreserved = 0;
+        for ((offset, _), write) in &mut self.waiting {
+            let end = offset + write.data.len() as u64;
+            match space.last_mut() {
+                _ if std::mem::replace(&mut write.reserved, true) => {}
+                Some(last) if last.end == *offset => last.end = end,
+                _ => space.push(*offset..end),
+            }
+        }
+        space
+    }
+
     fn take_run(&mut self) -> Option<Run> {
         let ahead = self.waiting.range((self.position, 0)..).next();
         let (key, _) = ahead.or_else(|| self.waiting.first_key_value())?;
@@ -115,6 +174,7 @@ impl State {
         let (mut run, mut bytes) = (Run::new(), 0);
         while let Some(one) = self.waiting.remove(&key) {
             bytes += one.data.len();
+            self.unreserved -= usize::from(!one.reserved);
             let end = key.0 + one.data.len() as u64;
             run.push((key.0, one));
             self.position = end;
@@ -139,9 +199,14 @@ mod tests {
         for (number, offset) in [0u64, 1, 2, 5, 6, 9].into_iter().enumerate() {
             let (done, _) = oneshot::channel();
             let data = Bytes::from_static(&[0]);
-            state
-                .waiting
-                .insert((offset, number as u64), Write { data, done });
+            state.waiting.insert(
+                (offset, number as u64),
+                Write {
+                    data,
+                    reserved: true,
+                    done,
+                },
+            );
         }
         state.position = 4;
         let mut runs = std::iter::from_fn(|| state.take_run())
@@ -158,7 +223,7 @@ mod tests {
         let path = folder.path().join("disk");
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&path);
-        let gather = Gather::new(Arc::new(file.unwrap()));
+        let gather = Gather::new(Arc::new(file.unwrap()), 4);
         let block = |index: u64| Bytes::from(vec![index as u8; 3000]);
         let writes = (0..200u64)
             .map(|index| (index * 77) % 200)
@@ -172,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_write_learns_its_own_fate() {
-        let gather = Gather::new(Arc::new(std::fs::File::open("/dev/null").unwrap()));
+        let gather = Gather::new(Arc::new(std::fs::File::open("/dev/null").unwrap()), 1);
         let data = Bytes::from_static(b"read-only");
         assert!(gather.write(0, data).await.is_err());
     }
