@@ -34,13 +34,19 @@ pub enum Level {
     None,
     /// LZ4.
     Lz4,
-    /// zstd level 1.
-    ZstdFast,
-    /// zstd level 4.
-    Zstd,
+    /// zstd at a level of its own scale.
+    Zstd(i32),
 }
 
-const LEVELS: [Level; 4] = [Level::None, Level::Lz4, Level::ZstdFast, Level::Zstd];
+/// From the quickest to the smallest. On text one core does some 2,000 (LZ4), 290, 250, 75 and 40 MB/s.
+const LEVELS: [Level; 6] = [
+    Level::None,
+    Level::Lz4,
+    Level::Zstd(1),
+    Level::Zstd(4),
+    Level::Zstd(7),
+    Level::Zstd(12),
+];
 
 /// Compressed data must be smaller than this share of the raw data to be worth its decompression.
 const WORTH_PERCENT: usize = 92;
@@ -69,7 +75,7 @@ impl Compressor {
         let level = match self.choice {
             Choice::None => Level::None,
             Choice::Lz4 => Level::Lz4,
-            Choice::Zstd => Level::ZstdFast,
+            Choice::Zstd => Level::Zstd(1),
             Choice::Auto => {
                 LEVELS[self
                     .climber
@@ -81,11 +87,12 @@ impl Compressor {
         compress(level, raw)
     }
 
-    /// Tells how many bytes were accepted for the wire, before and after compression.
-    pub fn sent(&self, raw_bytes: u64, wire_bytes: u64) {
+    /// Tells how many bytes were accepted for the wire, before and after compression, and whether
+    /// others wait for it.
+    pub fn sent(&self, raw_bytes: u64, wire_bytes: u64, held_up: bool) {
         if self.choice == Choice::Auto {
             let mut climber = self.climber.lock().unwrap_or_else(PoisonError::into_inner);
-            climber.sent(raw_bytes, wire_bytes, Instant::now());
+            climber.sent(raw_bytes, wire_bytes, held_up, Instant::now());
         }
     }
 }
@@ -102,8 +109,7 @@ fn compress(level: Level, raw: &Bytes) -> (Compression, Bytes) {
     let (kind, packed) = match level {
         Level::None => return unchanged,
         Level::Lz4 => (Compression::Lz4, lz4_flex::block::compress(raw)),
-        Level::ZstdFast => (Compression::Zstd, zstd_at(1, raw)),
-        Level::Zstd => (Compression::Zstd, zstd_at(4, raw)),
+        Level::Zstd(level) => (Compression::Zstd, zstd_at(level, raw)),
     };
     match packed.len() * 100 < raw.len() * WORTH_PERCENT && !packed.is_empty() {
         true => (kind, packed.into()),

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 /// Time over which the mean forgets.
 const MEMORY: Duration = Duration::from_millis(500);
 
+/// So many chunks in line are more than chance.
+const LINE: usize = 4;
+
 /// Where data waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +60,13 @@ impl Limits {
     /// A piece waits for room in the destination's window.
     pub(super) fn queue(&self) -> Counted<'_> {
         Counted::new(&self.window)
+    }
+
+    /// Whether chunks stand in line for the wire or their share of it.
+    pub(super) fn held_up(&self, outbox: &Outbox) -> bool {
+        let queued = outbox.lanes.outgoing.background_of(outbox.handle());
+        let window = self.window.load(Ordering::Relaxed);
+        queued + window + self.pacing.load(Ordering::Relaxed) >= LINE
     }
 
     /// Looks where the chunks are now.

@@ -159,7 +159,9 @@ impl Outbox {
                 state.sent.foreground_bytes += u64::from(travelling);
             }
         }
-        self.lanes.compressor.sent(u64::from(travelling), wire);
+        let held_up = vdisk.limits.held_up(self);
+        let compressor = &self.lanes.compressor;
+        compressor.sent(u64::from(travelling), wire, held_up);
         let (handle, foreground) = (self.handle, lane == Lane::Foreground);
         let data = Data {
             handle,
