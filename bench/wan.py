@@ -15,7 +15,7 @@ from bench.places import Place, line
 from bench.rounds import Copier, take_turns
 from bench.servers import free_port
 
-MIX_SIZE = 512 << 20
+MIX_SIZE = 1 << 30
 MIX_RATE = 25e6
 """Bytes/s: 200 Mbit/s."""
 MIX_ROUND_TRIP = 0.04
@@ -25,7 +25,7 @@ LOSSY_RATES = (125e6, 37.5e6)
 LOSSY_ROUND_TRIP = 0.08
 LOSS = 0.001
 QUICK_SIZE = 64 << 20
-PATIENCE = 60.0
+PATIENCE = 90.0
 """Seconds after which a copier is ended."""
 CUBIC_PATIENCE = 20.0
 """Seconds in which a single stream shows what it can do."""
