@@ -157,11 +157,23 @@ enum Here {
     Nothing,
 }
 
+/// An error is the file system's, and the last that comes.
+impl Iterator for Scan<'_> {
+    type Item = Result<Found, PackError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.advance();
+        if found.is_err() {
+            self.position = self.pack.length;
+        }
+        found.transpose()
+    }
+}
+
 impl Scan<'_> {
-    /// The next thing, or None at the end. An error is the file system's.
-    pub fn next(&mut self) -> Result<Option<Found>, PackError> {
+    fn advance(&mut self) -> Result<Option<Found>, PackError> {
         let begin = self.position;
-        let last = self.last()?;
+        let last = self.frames_end();
         while self.position < last {
             match self.here()? {
                 Here::Nothing => self.position += GRID,
@@ -188,9 +200,9 @@ impl Scan<'_> {
     }
 
     /// Where frames end: at the trailer, if there is one.
-    fn last(&self) -> Result<u64, PackError> {
+    fn frames_end(&self) -> u64 {
         let trailer = self.pack.end.map_or(0, |_| HEADER_BYTES as u64);
-        Ok(self.pack.length.saturating_sub(trailer))
+        self.pack.length.saturating_sub(trailer)
     }
 
     fn here(&mut self) -> Result<Here, PackError> {

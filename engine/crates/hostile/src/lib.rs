@@ -11,6 +11,7 @@ mod folder;
 mod journal;
 mod link;
 mod nbd;
+mod pack;
 mod sender;
 mod tls;
 
@@ -18,7 +19,7 @@ mod tls;
 pub type Target = fn(&[u8]);
 
 /// All targets by the names of their corpora.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("api", api::requests),
     ("decompress", decompress::payload),
     ("extents", extents::extents),
@@ -27,6 +28,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("link_message", link::message),
     ("nbd_handshake", nbd::handshake),
     ("nbd_replies", nbd::replies),
+    ("pack", pack::file),
     ("sender", sender::messages),
 ];
 
