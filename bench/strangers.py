@@ -25,7 +25,7 @@ from drover.engine.certificates import DESTINATION, issue
 from drover.engine.client import EngineClient, file
 from drover.engine.launcher import engine_binary
 
-SIZE = 2 << 30
+SIZE = 8 << 30
 STRANGERS = 10_000
 RUNS = 3
 _HELD = 4_000
@@ -66,7 +66,7 @@ def describe(found: Crowded) -> str:
     ratio = found.crowded / found.alone
     mib = 1 << 20
     return "\n".join([
-        f"{SIZE >> 30} GiB from a file to a file on the same machine over loopback, four connections; medians of",
+        f"{SIZE >> 30} GiB from a file to a file on the same machine over loopback, eight connections; medians of",
         f"{RUNS} rounds. The strangers share the machine, so that what they cost themselves is counted as well.",
         "",
         "| | alone | with strangers |",
@@ -89,7 +89,7 @@ def _copy(folder: Path, source: Path, per_second: float) -> tuple[float, int, in
         credentials = issue("bench")
         port = far.listen("127.0.0.1:0", credentials[1], token=1).rpartition(":")[2]
         address = f"127.0.0.1:{port}"
-        near.connect(address, credentials[0], server=DESTINATION, token=1, connections=4, compression="auto")
+        near.connect(address, credentials[0], server=DESTINATION, token=1, connections=8, compression="auto")
         far.put_vdisk("x", size=SIZE, endpoint=file(str(target), create=True))
         near.put_vdisk("x", size=SIZE, endpoint=file(str(source)))
         command = [sys.executable, "-m", "bench.strangers", port, str(per_second)]
