@@ -9,8 +9,8 @@ use std::path::Path;
 const CHUNKS: u32 = 40;
 const HEADER: usize = 128;
 
-/// What a journal says: per chunk whether it is stable.
-type Claims = Vec<bool>;
+/// What a journal says: per chunk whether it is stable, and which blocks of it are newer.
+type Claims = Vec<(bool, u8)>;
 
 /// The first byte says how the file is made of the rest.
 pub(crate) fn file(bytes: &[u8]) {
@@ -40,14 +40,15 @@ fn subject() -> Subject {
 }
 
 fn claims(journal: &Journal) -> Claims {
-    (0..CHUNKS).map(|chunk| journal.is_stable(chunk)).collect()
+    let one = |chunk| (journal.is_stable(chunk), journal.newer(chunk));
+    (0..CHUNKS).map(one).collect()
 }
 
 /// Opens the file and demands that what it came to agrees with itself and stays.
 fn opened(path: &Path) -> (Claims, Found) {
     let (mut journal, found) = Journal::open(path, subject()).expect("opening the journal");
     let claimed = claims(&journal);
-    let stable = claimed.iter().filter(|stable| **stable).count();
+    let stable = claimed.iter().filter(|(stable, _)| *stable).count();
     assert_eq!(journal.stable_chunks() as usize, stable);
     let length = std::fs::metadata(path).expect("the file").len();
     assert_eq!(journal.length(), length);
@@ -64,15 +65,19 @@ fn opened(path: &Path) -> (Claims, Found) {
     journal.append(&[last], 1).expect("appending");
     let (again, _) = Journal::open(path, subject()).expect("opening it a third time");
     assert_eq!(claims(&again), claims(&journal));
-    assert_ne!(again.is_stable(first), claimed[first as usize]);
+    assert_ne!(again.is_stable(first), claimed[first as usize].0);
     (claimed, found)
 }
 
 fn record(plan: &mut Unstructured) -> Result<Record> {
     let first = u32::from(u8::arbitrary(plan)?) % (CHUNKS + 4);
     let count = u32::from(u8::arbitrary(plan)?) % 12;
-    Ok(match u8::arbitrary(plan)? % 5 {
+    Ok(match u8::arbitrary(plan)? % 6 {
         0 | 1 => Record::Forget { first, count },
+        2 => Record::Newer {
+            chunk: first,
+            mask: u8::arbitrary(plan)?,
+        },
         _ => Record::Stable { first, count },
     })
 }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use drover_link::connection::Traffic;
 use drover_link::frame::{HEADER_BYTES, Header};
 use drover_link::handshake::{Caller, Dialer};
-use drover_link::limits::{MAX_ACK_IDS, MAX_BODY, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_TEXT};
+use drover_link::limits::{MAX_ACK_IDS, MAX_BODY, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_OFFER, MAX_TEXT};
 use drover_link::tls::DESTINATION_NAME;
 use drover_link::{Connection, Hello, Message, PROTOCOL_VERSION};
 use rustls::pki_types::ServerName;
@@ -60,6 +60,8 @@ fn check_limits(message: &Message) {
             assert!((1..=MAX_HASH_CHUNKS).contains(count) && first.checked_add(*count).is_some());
         }
         Message::Ack { ids, .. } => assert!(ids.len() <= MAX_ACK_IDS),
+        Message::Offer { chunks, .. } => assert!(chunks.len() <= MAX_OFFER),
+        Message::Grant { ids, .. } => assert!(ids.len() <= MAX_OFFER),
         Message::HashReply { runs, .. } => assert!(runs.len() <= MAX_HASH_CHUNKS as usize),
         _ => {}
     }

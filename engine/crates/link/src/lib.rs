@@ -22,7 +22,7 @@ pub use runs::StableRuns;
 pub use wire::DecodeError;
 
 /// The version of the protocol that this crate speaks. Both ends must name the same one.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Why a connection of the link ended.
 #[derive(Debug, thiserror::Error)]

@@ -26,6 +26,9 @@ pub const MAX_RUNS: usize = 65_536;
 /// Most chunks that one HashRequest or Confirm may cover.
 pub const MAX_HASH_CHUNKS: u32 = 4_096;
 
+/// Most chunks in one Offer.
+pub const MAX_OFFER: usize = 256;
+
 /// Most blocks that a chunk has.
 pub const MAX_BLOCKS: usize = 8;
 

@@ -83,6 +83,12 @@ pub enum FaultCode {
     Fenced = 9,
 }
 
+/// In a Grant: this chunk is not to be written, what the device has of it is of no use.
+pub const NOT_WANTED: u64 = 0;
+
+/// In a Grant: the chunk is being written in another way just now; offer it again.
+pub const NOT_NOW: u64 = u64::MAX;
+
 /// Bytes of the fields of Data, which precede its payload.
 pub const DATA_FIELDS: usize = 58;
 
@@ -156,6 +162,8 @@ pub enum Message {
         runs: StableRuns,
         /// Whether this is the last piece.
         last: bool,
+        /// Another number whenever the destination has lost what it knew of the VDISK.
+        incarnation: u64,
     },
     /// A piece of data.
     Data(Data),
@@ -252,6 +260,28 @@ pub enum Message {
         handle: u32,
         /// The root.
         root: Option<[u8; 32]>,
+    },
+    /// Destination: a transport device brings these chunks, as they were loaded then.
+    Offer {
+        /// The VDISK.
+        handle: u32,
+        /// Number for the reply.
+        offer: u64,
+        /// Names the load; random.
+        load: [u8; 16],
+        /// At most [`MAX_OFFER`](crate::limits::MAX_OFFER); none asks only whether the load is known.
+        chunks: Vec<u32>,
+    },
+    /// Source: which of the chunks offered may be written.
+    Grant {
+        /// The VDISK.
+        handle: u32,
+        /// Number of the offer.
+        offer: u64,
+        /// Whether the source waits for anything of this load.
+        known: bool,
+        /// For each chunk what an Ack will name, [`NOT_WANTED`] or [`NOT_NOW`].
+        ids: Vec<u64>,
     },
     /// Source: make everything received so far stable at once.
     Flush {

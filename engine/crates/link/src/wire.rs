@@ -85,10 +85,18 @@ impl Fields {
     }
 
     pub(crate) fn hash(&mut self, field: &'static str) -> Result<[u8; 32], DecodeError> {
-        self.need(32, field)?;
-        let mut hash = [0; 32];
-        self.0.copy_to_slice(&mut hash);
-        Ok(hash)
+        self.array(field)
+    }
+
+    pub(crate) fn id(&mut self, field: &'static str) -> Result<[u8; 16], DecodeError> {
+        self.array(field)
+    }
+
+    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        self.need(N, field)?;
+        let mut array = [0; N];
+        self.0.copy_to_slice(&mut array);
+        Ok(array)
     }
 
     /// A text with a 16-bit length in front.

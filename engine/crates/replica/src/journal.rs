@@ -3,7 +3,8 @@
 //! ```text
 //! file   = header (128 bytes), frame, frame, ...
 //! frame  = "DJB2", body length u32, sequence u64, synced u64, token u64, check [16], body
-//! body   = records of 9 bytes: kind (1 stable, 2 forget), first chunk u32, how many u32
+//! body   = records of 9 bytes: kind (1 stable, 2 forget), first chunk u32, how many u32;
+//!          or kind 3 newer, chunk u32, mask of blocks u32
 //! check  = first 16 bytes of BLAKE3 over the frame without the check
 //! ```
 //! Everything is little-endian. Frames are appended, then synced; only then may anybody be told.
@@ -12,12 +13,18 @@
 //! last append, and cut off. If one does, the medium has lost something it had promised to keep,
 //! and no claim of the journal is believed any more: everything is sent or compared again.
 //!
-//! Only chunks that were received or found equal as a whole are claimed. A write to a part of a chunk
-//! changes no claim, and what is claimed already is not recorded again.
+//! Only chunks that were received or found equal as a whole are claimed, and what is claimed already
+//! is not recorded again. A write to a part of a chunk changes no claim. If the chunk is not claimed,
+//! which can only be while a transport device is on its way with it, the blocks are recorded as newer
+//! than what the device brings.
+//!
+//! The header has a random number, another one whenever a journal is made anew: whoever relied on
+//! blocks being newer sees by it that nobody knows of them any more.
 //!
 //! The file is rewritten from memory (new file, sync, rename) when it has grown too long, and after
 //! a failed append, whose bytes are in doubt. Rewritten it has one record for each run of stable
-//! chunks: at most 9 MiB per TiB of the VDISK, if every other chunk is. It grows to at most twice
+//! chunks, at most 9 MiB per TiB of the VDISK, if every other chunk is; and one for each chunk
+//! that has newer blocks, at most 18 MiB instead. It grows to at most twice
 //! that and 1 MiB, by whatever order and batches.
 
 #[cfg(test)]
@@ -30,7 +37,7 @@ mod tests;
 pub use records::Record;
 
 use crate::chunk::Geometry;
-use format::{Frame, HEADER_BYTES, Scan};
+use format::{Frame, HEADER_BYTES, Scan, encode_header};
 use records::Claims;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -74,6 +81,7 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     subject: Subject,
+    incarnation: u64,
     claims: Claims,
     sequence: u64,
     length: u64,
@@ -98,12 +106,15 @@ impl Journal {
     /// Makes a new journal without any claim, in place of whatever is there.
     pub fn create(path: &Path, subject: Subject) -> io::Result<Journal> {
         let claims = Claims::new(subject.geometry);
-        let (file, length, sequence) = write_new(path, &subject, &claims, 0)?;
+        let incarnation = rand::random();
+        let header = encode_header(&subject, incarnation);
+        let (file, length, sequence) = write_new(path, &header, &claims, 0)?;
         put_in_place(path)?;
         Ok(Journal {
             path: path.to_owned(),
             file,
             subject,
+            incarnation,
             claims,
             sequence,
             length,
@@ -119,9 +130,10 @@ impl Journal {
     ) -> io::Result<Result<(Journal, u64), Found>> {
         let mut raw = Vec::new();
         file.read_to_end(&mut raw)?;
-        if let Err(why) = format::check_header(&raw, subject) {
-            return Ok(Err(Found::Void(why)));
-        }
+        let incarnation = match format::check_header(&raw, subject) {
+            Ok(incarnation) => incarnation,
+            Err(why) => return Ok(Err(Found::Void(why))),
+        };
         let mut claims = Claims::new(subject.geometry);
         let mut scan = Scan::new(&raw[HEADER_BYTES..]);
         while let Some(frame) = scan.next() {
@@ -142,11 +154,13 @@ impl Journal {
         }
         // What a killed process had written may not be on the medium yet; later frames say it is.
         file.sync_data()?;
-        let rewritten_length = encode(subject, &claims, 0).0.len() as u64;
+        let header = encode_header(subject, incarnation);
+        let rewritten_length = encode(&header, &claims, 0).0.len() as u64;
         let journal = Journal {
             path: path.to_owned(),
             file,
             subject: subject.clone(),
+            incarnation,
             claims,
             sequence,
             length,
@@ -186,8 +200,16 @@ impl Journal {
         Ok(())
     }
 
+    /// Drops all claims, and what is newer, under another incarnation.
+    pub fn renew(&mut self, token: u64) -> io::Result<()> {
+        self.claims = Claims::new(self.subject.geometry);
+        self.incarnation = rand::random();
+        self.rewrite(token)
+    }
+
     fn rewrite(&mut self, token: u64) -> io::Result<()> {
-        let (file, length, sequence) = write_new(&self.path, &self.subject, &self.claims, token)?;
+        let header = encode_header(&self.subject, self.incarnation);
+        let (file, length, sequence) = write_new(&self.path, &header, &self.claims, token)?;
         // Should this fail, nobody knows which of the two files a crash leaves.
         self.in_doubt = true;
         put_in_place(&self.path)?;
@@ -204,6 +226,16 @@ impl Journal {
         self.claims.is_stable(chunk)
     }
 
+    /// Blocks of a chunk that are newer than what a transport device brings, as a mask.
+    pub fn newer(&self, chunk: u32) -> u8 {
+        self.claims.newer(chunk)
+    }
+
+    /// Another number for each journal that was made anew.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
     /// How many chunks are stable.
     pub fn stable_chunks(&self) -> u32 {
         self.claims.stable_chunks()
@@ -216,8 +248,8 @@ impl Journal {
 }
 
 /// A whole file with these claims, and the sequence of its last frame.
-fn encode(subject: &Subject, claims: &Claims, token: u64) -> (Vec<u8>, u64) {
-    let mut bytes = format::encode_header(subject).to_vec();
+fn encode(header: &[u8], claims: &Claims, token: u64) -> (Vec<u8>, u64) {
+    let mut bytes = header.to_vec();
     let mut sequence = 0;
     for group in claims.snapshot().chunks(FRAME_RECORDS) {
         sequence += 1;
@@ -230,11 +262,11 @@ fn encode(subject: &Subject, claims: &Claims, token: u64) -> (Vec<u8>, u64) {
 /// Writes header and claims to a new file beside the old one, durably.
 fn write_new(
     path: &Path,
-    subject: &Subject,
+    header: &[u8],
     claims: &Claims,
     token: u64,
 ) -> io::Result<(File, u64, u64)> {
-    let (bytes, sequence) = encode(subject, claims, token);
+    let (bytes, sequence) = encode(header, claims, token);
     let temporary = temporary(path);
     match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -17,6 +17,11 @@
 //!   later than the write that made it dirty.
 //! * Not so if the chunk is OUTDATED: sent before, perhaps stable in that version, to be sent again.
 //!   A new source engine would take the destination's claim for good, so epochs wait for it.
+//! * A chunk may be LOADED besides: its content is on a transport device, and the destination does
+//!   not claim it. It is then CLEAN as far as epochs are concerned: its dirty blocks are foreground
+//!   work, and the destination keeps in mind that they are newer than the device. Nothing else is
+//!   done with it until the destination offers what the device brings: then it is IN FLIGHT until
+//!   that is stable.
 //! * Everything handed out has an id. Ids are never reused, so an answer to work that was requeued
 //!   meanwhile is recognised and ignored.
 
@@ -27,6 +32,7 @@ mod epochs;
 mod exhaustive;
 mod foreground;
 mod hashing;
+mod loading;
 mod outcome;
 mod reconcile;
 #[cfg(test)]
@@ -35,10 +41,11 @@ mod simulation;
 mod tests;
 
 pub use hashing::Purpose;
+pub use loading::Offered;
 
 use crate::chunk::Geometry;
 use chunks::{Chunks, Phase};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 /// Most chunks whose allocation is asked for at once (1 GiB).
 pub const EXPLORE_WINDOW: u32 = 2_048;
@@ -63,6 +70,13 @@ pub enum Work {
     },
     /// Read the chunk, send it.
     Read {
+        /// Id of the work.
+        id: u64,
+        /// The chunk.
+        chunk: u32,
+    },
+    /// Read the chunk, write it to a transport device, then call [`Scheduler::loaded`].
+    Load {
         /// Id of the work.
         id: u64,
         /// The chunk.
@@ -120,6 +134,10 @@ enum Kind {
     Foreground { mask: u8 },
     Hash(Purpose),
     Confirm,
+    /// On its way to a transport device. `compare`: a comparison was asked for meanwhile.
+    Load { compare: bool },
+    /// On its way from a transport device. `compare`: to be compared afterwards.
+    Unload { compare: bool },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +158,8 @@ pub struct Scheduler {
     /// The destination has said at least once what it holds.
     known: bool,
     background_on: bool,
+    /// Background goes to transport devices.
+    loading: bool,
     comparing: bool,
     exploring: bool,
     background_cursor: u32,
@@ -150,6 +170,10 @@ pub struct Scheduler {
     hash_cursor: u32,
     hash_idle: bool,
     verify: Verify,
+    /// Chunks that a load claims though the destination has them, or they are to come another way.
+    released: BTreeSet<u32>,
+    /// Chunks in flight whose loads were forgotten.
+    doomed: HashSet<u32>,
 }
 
 /// Progress of a verification.
@@ -179,6 +203,7 @@ impl Scheduler {
             next_id: 1,
             known: false,
             background_on: false,
+            loading: false,
             comparing: false,
             exploring: false,
             background_cursor: 0,
@@ -188,6 +213,8 @@ impl Scheduler {
             hash_cursor: 0,
             hash_idle: false,
             verify: Verify::default(),
+            released: BTreeSet::new(),
+            doomed: HashSet::new(),
         }
     }
 
@@ -208,7 +235,8 @@ impl Scheduler {
 
     /// Everything is stable at the destination and nothing waits.
     pub fn is_clean(&self) -> bool {
-        self.chunks.count(Phase::Clean) == self.geometry.chunks() && self.foreground.is_empty()
+        let all = self.chunks.count(Phase::Clean) == self.geometry.chunks();
+        all && self.chunks.loaded() == 0 && self.foreground.is_empty()
     }
 
     /// Clean, and every chunk was found equal since it was last sent.
@@ -221,7 +249,8 @@ impl Scheduler {
         self.chunks.verified()
     }
 
-    /// Chunks that background replication has not brought to the destination yet.
+    /// Chunks that background replication has not brought to the destination or to a transport
+    /// device yet.
     pub fn background_left(&self) -> u32 {
         self.geometry.chunks() - self.chunks.count(Phase::Clean) - self.in_flight_elsewhere()
     }
@@ -231,20 +260,23 @@ impl Scheduler {
         self.background_on
     }
 
-    /// Chunks in flight as foreground or for verification; background is done with them.
+    /// Chunks in flight as foreground, for verification or from a device; background is done with
+    /// them.
     fn in_flight_elsewhere(&self) -> u32 {
-        let verifying: u32 = self
+        let others: u32 = self
             .open
             .values()
             .filter(|open| {
                 matches!(
                     open.kind,
-                    Kind::Hash(Purpose::Verify) | Kind::Explore(Some(Purpose::Verify))
+                    Kind::Hash(Purpose::Verify)
+                        | Kind::Explore(Some(Purpose::Verify))
+                        | Kind::Unload { compare: false }
                 )
             })
             .map(|open| open.count)
             .sum();
-        verifying + self.pieces.len() as u32
+        others + self.pieces.len() as u32
     }
 
     fn claim(&mut self, kind: Kind, first: u32, count: u32) -> u64 {
@@ -264,6 +296,7 @@ impl Scheduler {
     /// Gives a chunk that was in flight its next phase. Dirty blocks of a clean chunk become
     /// foreground work; those of any other are forgotten, since background reads it anew.
     fn settle(&mut self, chunk: u32, phase: Phase) {
+        let phase = self.unless_doomed(chunk, phase);
         self.chunks.set_phase(chunk, phase);
         if phase == Phase::Clean {
             self.chunks.set_outdated(chunk, false);

@@ -28,4 +28,6 @@ mod kind {
     pub const WINDOW: u8 = 21;
     pub const BLOCK_HASH_REQUEST: u8 = 22;
     pub const BLOCK_HASH_REPLY: u8 = 23;
+    pub const OFFER: u8 = 24;
+    pub const GRANT: u8 = 25;
 }

@@ -107,14 +107,18 @@ fn negotiation() -> impl Strategy<Value = Message> {
             any::<u32>(),
             any::<u32>(),
             vec(any::<bool>(), 0..64),
-            any::<bool>()
+            any::<bool>(),
+            any::<u64>()
         )
-            .prop_map(|(handle, first, flags, last)| Message::VdiskOpened {
-                handle,
-                first,
-                runs: StableRuns::from_flags(flags),
-                last
-            }),
+            .prop_map(
+                |(handle, first, flags, last, incarnation)| Message::VdiskOpened {
+                    handle,
+                    first,
+                    runs: StableRuns::from_flags(flags),
+                    last,
+                    incarnation
+                }
+            ),
     ]
 }
 
@@ -192,6 +196,22 @@ fn rest() -> impl Strategy<Value = Message> {
                 handle,
                 request,
                 hashes
+            }
+        ),
+        (any::<(u32, u64, [u8; 16])>(), vec(any::<u32>(), 0..50)).prop_map(
+            |((handle, offer, load), chunks)| Message::Offer {
+                handle,
+                offer,
+                load,
+                chunks
+            }
+        ),
+        (any::<(u32, u64, bool)>(), vec(any::<u64>(), 0..50)).prop_map(
+            |((handle, offer, known), ids)| Message::Grant {
+                handle,
+                offer,
+                known,
+                ids
             }
         ),
         any::<u32>().prop_map(|handle| Message::RootRequest { handle }),

@@ -127,6 +127,8 @@ pub(super) fn weight(message: &Message) -> usize {
         Message::VdiskOpened { runs, .. } => 4 * runs.iter().count(),
         Message::HashReply { runs, .. } => 36 * runs.len(),
         Message::BlockHashReply { hashes, .. } => 32 * hashes.len(),
+        Message::Offer { chunks, .. } => 4 * chunks.len(),
+        Message::Grant { ids, .. } => 8 * ids.len(),
         Message::Fault { message, .. } => message.len(),
         _ => 0,
     }

@@ -246,7 +246,7 @@ impl Reception {
             );
             return Err(Trouble::new(TroubleCode::SizeMismatch, text));
         }
-        let runs = vdisk.prepare(forget, self.token).await?;
+        let (runs, incarnation) = vdisk.prepare(forget, self.token).await?;
         let attachment =
             Attachment::start(vdisk.clone(), handle, self.token, self.outgoing.clone());
         vdisk.attach(attachment.clone());
@@ -280,6 +280,7 @@ impl Reception {
                 first,
                 runs,
                 last: index + 1 == count,
+                incarnation,
             });
         }
         Ok(())

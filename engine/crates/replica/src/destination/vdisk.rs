@@ -119,8 +119,12 @@ impl Vdisk {
     }
 
     /// Gets ready for a session: cures what stopped the VDISK by opening its endpoint again, and
-    /// drops all claims if asked to. Returns what is stable.
-    pub(super) async fn prepare(&self, forget: bool, token: u64) -> Result<StableRuns, Trouble> {
+    /// drops all claims if asked to. Returns what is stable, and the journal's incarnation.
+    pub(super) async fn prepare(
+        &self,
+        forget: bool,
+        token: u64,
+    ) -> Result<(StableRuns, u64), Trouble> {
         self.detach().await;
         let closed = lock(&self.endpoint).is_none();
         if self.is_held() || closed {
@@ -137,9 +141,8 @@ impl Vdisk {
         }
         let journal = lock(&self.journal);
         let chunks = 0..self.geometry.chunks();
-        Ok(StableRuns::from_flags(
-            chunks.map(|chunk| journal.is_stable(chunk)),
-        ))
+        let runs = StableRuns::from_flags(chunks.map(|chunk| journal.is_stable(chunk)));
+        Ok((runs, journal.incarnation()))
     }
 
     pub(super) fn attach(&self, attachment: Arc<Attachment>) {
@@ -235,9 +238,13 @@ impl Vdisk {
         if trouble.code != TroubleCode::SizeMismatch {
             return;
         }
-        let count = self.geometry.chunks();
-        let forget = vec![Record::Forget { first: 0, count }];
-        if let Err(error) = self.record(forget, token).await {
+        let (journal, stable_chunks) = (self.journal.clone(), self.stable_chunks.clone());
+        let renewed = blocking(move || {
+            stable_chunks.store(0, Ordering::Relaxed);
+            lock(&journal).renew(token)
+        });
+        let renewed = renewed.await;
+        if let Err(error) = renewed.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             tracing::error!(
                 vdisk = self.name,
                 "the journal still claims what was cut off: {error}"
@@ -263,6 +270,13 @@ impl Vdisk {
             let path = self.journal_path.display();
             Trouble::new(code, format!("writing the journal {path} failed: {error}"))
         })
+    }
+
+    /// Blocks of a chunk that are newer than what a transport device brings, as a mask; None if all
+    /// of it is stable.
+    pub(super) fn newer(&self, chunk: u32) -> Option<u8> {
+        let journal = lock(&self.journal);
+        (!journal.is_stable(chunk)).then(|| journal.newer(chunk))
     }
 
     /// What the journal shall say of chunks that the source found equal.

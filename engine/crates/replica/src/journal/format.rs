@@ -6,12 +6,13 @@ use crate::chunk::CHUNK_SIZE;
 
 pub(super) const HEADER_BYTES: usize = 128;
 const HEADER_MAGIC: [u8; 8] = *b"DROVJRNL";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const FRAME_MAGIC: [u8; 4] = *b"DJB2";
 /// Magic, length, sequence, synced, token.
 const FRAME_FIXED: usize = 4 + 4 + 8 + 8 + 8;
 const CHECK: usize = 16;
 const FRAME_BYTES: usize = FRAME_FIXED + CHECK;
+const INCARNATION: std::ops::Range<usize> = 104..112;
 /// No frame that we write is longer; a length over it is damage.
 const MAX_FRAME_BODY: usize = 1 << 20;
 
@@ -25,7 +26,7 @@ fn check_of(parts: &[&[u8]]) -> [u8; CHECK] {
     check
 }
 
-pub(super) fn encode_header(subject: &Subject) -> [u8; HEADER_BYTES] {
+pub(super) fn encode_header(subject: &Subject, incarnation: u64) -> [u8; HEADER_BYTES] {
     let mut raw = [0; HEADER_BYTES];
     let name = subject.name.as_bytes();
     raw[..8].copy_from_slice(&HEADER_MAGIC);
@@ -36,19 +37,23 @@ pub(super) fn encode_header(subject: &Subject) -> [u8; HEADER_BYTES] {
     let name_bytes = name.len().min(64);
     raw[32] = name_bytes as u8;
     raw[40..40 + name_bytes].copy_from_slice(&name[..name_bytes]);
+    raw[INCARNATION].copy_from_slice(&incarnation.to_le_bytes());
     let check = check_of(&[&raw[..HEADER_BYTES - CHECK]]);
     raw[HEADER_BYTES - CHECK..].copy_from_slice(&check);
     raw
 }
 
-/// Whether a file begins with the header of this subject; if not, why.
-pub(super) fn check_header(raw: &[u8], subject: &Subject) -> Result<(), String> {
-    let expected = encode_header(subject);
+/// The incarnation in the header, if a file begins with one of this subject; if not, why.
+pub(super) fn check_header(raw: &[u8], subject: &Subject) -> Result<u64, String> {
     let Some(found) = raw.get(..HEADER_BYTES) else {
         return Err("the file is shorter than its header".into());
     };
+    let mut incarnation = [0; 8];
+    incarnation.copy_from_slice(&found[INCARNATION]);
+    let incarnation = u64::from_le_bytes(incarnation);
+    let expected = encode_header(subject, incarnation);
     if found == expected {
-        return Ok(());
+        return Ok(incarnation);
     }
     if found[HEADER_BYTES - CHECK..] != check_of(&[&found[..HEADER_BYTES - CHECK]]) {
         return Err("the header is damaged".into());

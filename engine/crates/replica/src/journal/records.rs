@@ -1,6 +1,7 @@
 //! Records, and the claims that they add up to.
 
 use crate::chunk::Geometry;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// One change of what the destination claims.
@@ -20,23 +21,32 @@ pub enum Record {
         /// How many chunks.
         count: u32,
     },
+    /// These blocks of a chunk are stable, and newer than what any transport device brings.
+    Newer {
+        /// The chunk.
+        chunk: u32,
+        /// One bit for each block.
+        mask: u8,
+    },
 }
 
 const STABLE: u8 = 1;
 const FORGET: u8 = 2;
+const NEWER: u8 = 3;
 
 impl Record {
     /// Encoded length.
     pub(super) const BYTES: usize = 9;
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let (kind, first, count) = match *self {
+        let (kind, first, second) = match *self {
             Record::Stable { first, count } => (STABLE, first, count),
             Record::Forget { first, count } => (FORGET, first, count),
+            Record::Newer { chunk, mask } => (NEWER, chunk, u32::from(mask)),
         };
         out.push(kind);
         out.extend_from_slice(&first.to_le_bytes());
-        out.extend_from_slice(&count.to_le_bytes());
+        out.extend_from_slice(&second.to_le_bytes());
     }
 
     /// Takes the next record off a body.
@@ -48,15 +58,20 @@ impl Record {
         match fixed[0] {
             STABLE => Some(Record::Stable { first, count }),
             FORGET => Some(Record::Forget { first, count }),
+            NEWER => {
+                let (chunk, mask) = (first, u8::try_from(count).ok()?);
+                Some(Record::Newer { chunk, mask })
+            }
             _ => None,
         }
     }
 }
 
-/// Which chunks are stable.
+/// Which chunks are stable, and of the others which blocks are.
 #[derive(Debug)]
 pub(super) struct Claims {
     stable: Vec<bool>,
+    newer: Vec<u8>,
     stable_chunks: u32,
 }
 
@@ -64,6 +79,7 @@ impl Claims {
     pub(super) fn new(geometry: Geometry) -> Self {
         Claims {
             stable: vec![false; geometry.chunks() as usize],
+            newer: vec![0; geometry.chunks() as usize],
             stable_chunks: 0,
         }
     }
@@ -72,12 +88,28 @@ impl Claims {
         let (range, stable) = match *record {
             Record::Stable { first, count } => (self.range(first, count), true),
             Record::Forget { first, count } => (self.range(first, count), false),
+            Record::Newer { chunk, mask } => {
+                if chunk < self.stable.len() as u32 && !self.is_stable(chunk) {
+                    self.newer[chunk as usize] |= mask;
+                }
+                return;
+            }
         };
-        for entry in &mut self.stable[range.start as usize..range.end as usize] {
+        let range = range.start as usize..range.end as usize;
+        for entry in &mut self.stable[range.clone()] {
             self.stable_chunks -= u32::from(*entry);
             self.stable_chunks += u32::from(stable);
             *entry = stable;
         }
+        if stable {
+            self.newer[range].fill(0);
+        }
+    }
+
+    /// Blocks of a chunk that are newer than what any transport device brings, if it is not stable
+    /// as a whole.
+    pub(super) fn newer(&self, chunk: u32) -> u8 {
+        self.newer.get(chunk as usize).copied().unwrap_or(0)
     }
 
     fn range(&self, first: u32, count: u32) -> Range<u32> {
@@ -96,9 +128,14 @@ impl Claims {
     /// What of `records` is new, neighbours joined. The order matters only if a claim is dropped.
     pub(super) fn lacking(&self, records: &[Record]) -> Vec<Record> {
         let mut runs = Vec::new();
+        let mut newer: BTreeMap<u32, u8> = BTreeMap::new();
         for record in records {
             match *record {
                 Record::Stable { first, count } => runs.push(self.range(first, count)),
+                Record::Newer { chunk, mask } if !self.is_stable(chunk) => {
+                    *newer.entry(chunk).or_default() |= mask;
+                }
+                Record::Newer { .. } => {}
                 Record::Forget { .. } => return records.to_vec(),
             }
         }
@@ -111,11 +148,15 @@ impl Claims {
             }
         }
         joined.retain(|run| run.clone().any(|chunk| !self.is_stable(chunk)));
-        let records = joined.into_iter().map(|run| Record::Stable {
+        newer.retain(|chunk, mask| *mask & !self.newer(*chunk) != 0);
+        let newer = newer
+            .into_iter()
+            .map(|(chunk, mask)| Record::Newer { chunk, mask });
+        let stable = joined.into_iter().map(|run| Record::Stable {
             first: run.start,
             count: run.end - run.start,
         });
-        records.collect()
+        newer.chain(stable).collect()
     }
 
     /// The fewest records that lead here.
@@ -129,6 +170,8 @@ impl Claims {
             }
             first += count;
         }
+        let newer = (0..).zip(&self.newer).filter(|(_, mask)| **mask != 0);
+        records.extend(newer.map(|(chunk, mask)| Record::Newer { chunk, mask: *mask }));
         records
     }
 }

@@ -11,12 +11,13 @@ impl Scheduler {
     /// Copying of all chunks that the destination does not hold may begin.
     pub fn start_copy(&mut self) {
         self.background_on = true;
+        self.loading = false;
     }
 
     /// Comparison was asked for: it begins when the destination has forgotten its claims and says
     /// so (see [`Scheduler::opened`]).
     pub fn start_compare(&mut self) {
-        self.background_on = true;
+        self.start_copy();
         self.comparing = true;
     }
 
@@ -58,11 +59,20 @@ impl Scheduler {
             }
             // The queue may name chunks that have been put elsewhere since.
             if self.chunks.phase(first) == Phase::Pending && self.chunks.allocated(first) {
-                let id = self.claim(Kind::Background, first, 1);
-                return Some(Work::Read { id, chunk: first });
+                return Some(self.take_chunk(first));
             }
         }
         None
+    }
+
+    fn take_chunk(&mut self, chunk: u32) -> Work {
+        // The destination may claim an older version of what is outdated, and would be believed.
+        if self.loading && !self.chunks.is_outdated(chunk) {
+            let id = self.claim(Kind::Load { compare: false }, chunk, 1);
+            return Work::Load { id, chunk };
+        }
+        let id = self.claim(Kind::Background, chunk, 1);
+        Work::Read { id, chunk }
     }
 
     /// The endpoint has said which chunks of an exploration are zero (runs of (first, count), in

@@ -29,6 +29,8 @@ const WANTED: u8 = 0b0001_0000;
 const VERIFIED: u8 = 0b0010_0000;
 /// To be sent (again), but the destination may claim an older version of it.
 const OUTDATED: u8 = 0b0100_0000;
+/// On a transport device, and not unloaded yet as far as we know.
+const LOADED: u8 = 0b1000_0000;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, Hash))]
@@ -40,6 +42,7 @@ pub(super) struct Chunks {
     allocated_pending: u32,
     wanted: u32,
     verified: u32,
+    loaded: u32,
     epoch_chunks: u32,
     epoch_blocks: u64,
 }
@@ -55,6 +58,7 @@ impl Chunks {
             allocated_pending: 0,
             wanted: 0,
             verified: 0,
+            loaded: 0,
             epoch_chunks: 0,
             epoch_blocks: 0,
         }
@@ -133,6 +137,18 @@ impl Chunks {
 
     pub(super) fn set_outdated(&mut self, chunk: u32, on: bool) {
         self.set_flag(chunk, OUTDATED, on, |_| None);
+    }
+
+    pub(super) fn is_loaded(&self, chunk: u32) -> bool {
+        self.flags[chunk as usize] & LOADED != 0
+    }
+
+    pub(super) fn set_loaded(&mut self, chunk: u32, on: bool) {
+        self.set_flag(chunk, LOADED, on, |table| Some(&mut table.loaded));
+    }
+
+    pub(super) fn loaded(&self) -> u32 {
+        self.loaded
     }
 
     fn set_flag(

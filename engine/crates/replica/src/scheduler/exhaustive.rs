@@ -26,6 +26,8 @@ struct Limits {
     troubles: u8,
     kinds: &'static [Trouble],
     verifies: u8,
+    /// Background goes to a transport device.
+    device: bool,
     sabotage: Option<Sabotage>,
 }
 
@@ -39,6 +41,7 @@ const ALL: &[Trouble] = &[
     Trouble::JournalIsVoid,
     Trouble::PowerCycle,
     Trouble::EpochIsMergedBack,
+    Trouble::DeviceIsForgotten,
 ];
 
 const ONE_BLOCK: &[(u32, u32)] = &[(0, 0)];
@@ -52,6 +55,7 @@ const SMALLEST: Limits = Limits {
     troubles: 2,
     kinds: ALL,
     verifies: 0,
+    device: false,
     sabotage: None,
 };
 
@@ -87,6 +91,24 @@ fn no_order_of_events_loses_a_write() {
     holds("two chunks, no trouble", &chunks);
 }
 
+/// By road instead of over the link.
+const BY_ROAD: Limits = Limits {
+    device: true,
+    ..SMALLEST
+};
+
+#[test]
+fn no_order_of_events_loses_a_write_by_road() {
+    holds("by road, one block, any writes, two troubles", &BY_ROAD);
+    let pieces = Limits {
+        blocks: TWO_PIECES,
+        writes: 2,
+        troubles: 1,
+        ..BY_ROAD
+    };
+    holds("by road, two pieces of a chunk", &pieces);
+}
+
 #[test]
 fn verification_finds_and_repairs_what_rots() {
     let rots = Limits {
@@ -105,6 +127,18 @@ fn no_order_of_events_loses_a_write_in_bigger_worlds() {
     if std::env::var_os("DROVER_EXHAUSTIVE").is_none() {
         return;
     }
+    let road = Limits {
+        troubles: ANY,
+        ..BY_ROAD
+    };
+    holds("by road, one block, any writes, any troubles", &road);
+    let road = Limits {
+        blocks: TWO_PIECES,
+        writes: 2,
+        troubles: 2,
+        ..BY_ROAD
+    };
+    holds("by road, two pieces of a chunk, two troubles", &road);
     let any = Limits {
         troubles: ANY,
         ..SMALLEST
@@ -132,10 +166,20 @@ fn no_order_of_events_loses_a_write_in_bigger_worlds() {
 
 #[test]
 fn every_sabotage_is_found() {
-    for sabotage in Sabotage::ALL {
+    let over_the_link = Sabotage::ALL.map(|sabotage| (sabotage, SMALLEST));
+    let by_road = Sabotage::DEVICE.map(|sabotage| {
+        let limits = Limits {
+            blocks: TWO_PIECES,
+            writes: 1,
+            troubles: 1,
+            ..BY_ROAD
+        };
+        (sabotage, limits)
+    });
+    for (sabotage, limits) in over_the_link.into_iter().chain(by_road) {
         let limits = Limits {
             sabotage: Some(sabotage),
-            ..SMALLEST
+            ..limits
         };
         match search::explore(&limits) {
             Ok(seen) => panic!("{sabotage:?} was not found in {} states", seen.states),

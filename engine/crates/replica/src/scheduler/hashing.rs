@@ -54,6 +54,8 @@ impl Scheduler {
 
     pub(super) fn purpose_of(chunks: &Chunks, chunk: u32) -> Option<Purpose> {
         match chunks.phase(chunk) {
+            // The destination does not have it yet.
+            _ if chunks.is_loaded(chunk) => None,
             Phase::Unchecked => Some(Purpose::Compare),
             Phase::Clean if chunks.is_wanted(chunk) && chunks.dirty(chunk) == 0 => {
                 Some(Purpose::Verify)

@@ -3,6 +3,7 @@
 use super::chunks::Phase;
 use super::{Kind, Open, Purpose, Scheduler};
 use crate::chunk::BLOCK_SIZE;
+use std::collections::HashMap;
 
 impl Scheduler {
     /// The destination has made this stable. Unknown ids (requeued meanwhile) are ignored;
@@ -22,9 +23,20 @@ impl Scheduler {
                     self.settle(chunk, Phase::Clean);
                 }
             }
-            Kind::Foreground { .. } => self.piece_done(open.first),
+            Kind::Foreground { mask } => {
+                // The destination claims what was written as a whole.
+                if mask == self.geometry.all_blocks(open.first) {
+                    self.release(open.first);
+                }
+                self.piece_done(open.first);
+            }
+            Kind::Unload { compare } => {
+                self.release(open.first);
+                self.chunks.set_outdated(open.first, compare);
+                self.settle(open.first, Self::after_load(compare));
+            }
             // These are not sent under their id; a destination that acknowledges them is wrong.
-            Kind::Explore(_) | Kind::Hash(_) => return false,
+            Kind::Explore(_) | Kind::Hash(_) | Kind::Load { .. } => return false,
         }
         self.open.remove(&id);
         true
@@ -50,7 +62,7 @@ impl Scheduler {
                 self.chunks.set_outdated(chunk, true);
             }
             match open.kind {
-                Kind::Background if open.count == 1 => self.settle_allocated(chunk),
+                Kind::Background | Kind::Load { compare: false } if open.count == 1 => self.settle_allocated(chunk),
                 _ => self.settle(chunk, Self::before(open.kind)),
             }
         }
@@ -70,6 +82,11 @@ impl Scheduler {
     fn before(kind: Kind) -> Phase {
         match kind {
             Kind::Background | Kind::Explore(None) => Phase::Pending,
+            Kind::Load { compare } => match compare {
+                true => Phase::Unchecked,
+                false => Phase::Pending,
+            },
+            Kind::Unload { compare } => Self::after_load(compare),
             Kind::Confirm
             | Kind::Explore(Some(Purpose::Compare))
             | Kind::Hash(Purpose::Compare) => Phase::Unchecked,
@@ -80,13 +97,20 @@ impl Scheduler {
     }
 
     /// Takes everything back that is unanswered, as if each were requeued, except that work which
-    /// may have become stable without our knowing is left UNKNOWN for `opened` to decide.
+    /// may have become stable without our knowing is left UNKNOWN for `opened` to decide. What is on
+    /// its way to a device does not depend on the link.
     /// Returns the bytes of foreground pieces among it.
     pub(super) fn take_all_back(&mut self) -> u64 {
         let mut blocks = 0;
         self.exploring = false;
         self.pieces.clear();
-        for Open { kind, first, count } in std::mem::take(&mut self.open).into_values() {
+        let open = std::mem::take(&mut self.open);
+        let (kept, taken) = open
+            .into_iter()
+            .partition(|(_, open)| matches!(open.kind, Kind::Load { .. }));
+        self.open = kept;
+        let taken: HashMap<u64, Open> = taken;
+        for Open { kind, first, count } in taken.into_values() {
             let may_be_stable = matches!(kind, Kind::Background | Kind::Confirm);
             for chunk in first..first + count {
                 if let Kind::Foreground { mask } = kind {

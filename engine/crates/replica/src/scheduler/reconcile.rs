@@ -1,6 +1,6 @@
 //! After a link loss or a restart: what the destination says against what we believe.
 
-use super::Scheduler;
+use super::{Kind, Scheduler};
 use super::chunks::{Chunks, Phase};
 
 impl Scheduler {
@@ -14,8 +14,16 @@ impl Scheduler {
     /// is then OUTDATED: no epoch with writes to it is acknowledged before it is stable anew, since
     /// a new source engine would believe the destination.
     ///
+    /// A LOADED chunk that is stable there was unloaded. Of the others `distrusted` says whether the
+    /// destination may have lost newer blocks of it since it was loaded; it is not waited for then.
+    ///
     /// Returns how many bytes were on their way and have to be sent again.
-    pub fn opened(&mut self, runs: impl IntoIterator<Item = (bool, u32)>, forgot: bool) -> u64 {
+    pub fn opened(
+        &mut self,
+        runs: impl IntoIterator<Item = (bool, u32)>,
+        forgot: bool,
+        distrusted: impl Fn(u32) -> bool,
+    ) -> u64 {
         let mut again = self.take_all_back();
         self.allocated.clear();
         self.foreground.clear();
@@ -23,12 +31,15 @@ impl Scheduler {
         for (stable, count) in runs {
             let end = chunk + count.min(self.chunks.len() - chunk);
             for chunk in chunk..end {
-                again += self.reconcile(chunk, stable, forgot);
+                again += self.reconcile(chunk, stable, forgot, &distrusted);
             }
             chunk = end;
         }
         for chunk in chunk..self.chunks.len() {
-            again += self.reconcile(chunk, false, forgot);
+            again += self.reconcile(chunk, false, forgot, &distrusted);
+        }
+        if forgot {
+            self.compare_what_is_being_loaded();
         }
         let first_time = !std::mem::replace(&mut self.known, true);
         self.background_cursor = 0;
@@ -37,11 +48,26 @@ impl Scheduler {
         if first_time { 0 } else { again }
     }
 
-    fn reconcile(&mut self, chunk: u32, stable: bool, forgot: bool) -> u64 {
-        let lost = self.chunks.phase(chunk) == Phase::Unknown && !stable;
-        let phase = match self.chunks.phase(chunk) {
+    fn reconcile(
+        &mut self,
+        chunk: u32,
+        stable: bool,
+        forgot: bool,
+        distrusted: &impl Fn(u32) -> bool,
+    ) -> u64 {
+        let before = self.chunks.phase(chunk);
+        if before == Phase::InFlight {
+            return 0;
+        }
+        if stable || !forgot && self.chunks.is_loaded(chunk) && distrusted(chunk) {
+            self.release(chunk);
+        }
+        let loaded = self.chunks.is_loaded(chunk);
+        let lost = before == Phase::Unknown && !stable && !loaded;
+        let phase = match before {
             _ if forgot => Phase::Unchecked,
             Phase::Unknown | Phase::Clean if stable => Phase::Clean,
+            Phase::Unknown | Phase::Clean if loaded => Phase::Clean,
             Phase::Unchecked => Phase::Unchecked,
             _ => Phase::Pending,
         };
@@ -54,6 +80,14 @@ impl Scheduler {
             u64::from(self.geometry.length(chunk))
         } else {
             0
+        }
+    }
+
+    fn compare_what_is_being_loaded(&mut self) {
+        for open in self.open.values_mut() {
+            if let Kind::Load { compare } = &mut open.kind {
+                *compare = true;
+            }
         }
     }
 

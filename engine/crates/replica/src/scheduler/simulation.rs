@@ -31,7 +31,7 @@ impl Model {
             self.stable.fill(false);
         }
         let runs: Vec<_> = self.stable.iter().map(|stable| (*stable, 1)).collect();
-        self.scheduler.opened(runs, forget);
+        self.scheduler.opened(runs, forget, |_| false);
         self.try_to_acknowledge_epoch();
     }
 

@@ -8,7 +8,7 @@ const BLOCK: u64 = BLOCK_SIZE as u64;
 
 fn opened(chunks: u64) -> Scheduler {
     let mut scheduler = Scheduler::new(Geometry::new(chunks * CHUNK));
-    scheduler.opened([], false);
+    scheduler.opened([], false, |_| false);
     scheduler.start_copy();
     scheduler
 }
@@ -141,7 +141,7 @@ fn separate_dirty_blocks_are_separate_pieces_of_one_chunk_in_flight() {
 fn an_old_acknowledgement_means_nothing_after_a_reconnect() {
     let mut scheduler = opened(1);
     let ids = take_all_reads(&mut scheduler);
-    scheduler.opened([(false, 1)], false);
+    scheduler.opened([(false, 1)], false, |_| false);
     assert!(!scheduler.acknowledged(ids[0]));
     assert!(!scheduler.is_clean());
 }
@@ -167,7 +167,7 @@ fn what_the_destination_says_of_an_earlier_copy_proves_nothing() {
     scheduler.mark_dirty(0, 1);
     scheduler.requeue(ids[0]);
     assert_eq!(take_all_reads(&mut scheduler).len(), 1);
-    scheduler.opened([(true, 1)], false);
+    scheduler.opened([(true, 1)], false, |_| false);
     assert!(!scheduler.is_clean() && !scheduler.epoch_is_stable());
     let ids = take_all_reads(&mut scheduler);
     scheduler.acknowledged(ids[0]);
@@ -180,7 +180,7 @@ fn what_became_stable_before_the_link_was_lost_is_not_sent_again() {
     let ids = take_all_reads(&mut scheduler);
     assert_eq!(ids.len(), 2);
     scheduler.mark_dirty(0, 1);
-    scheduler.opened([(true, 1), (false, 1)], false);
+    scheduler.opened([(true, 1), (false, 1)], false, |_| false);
     assert_eq!(scheduler.background_left(), 1);
     assert!(scheduler.foreground_waits(), "dirty since it was read");
 }
@@ -188,7 +188,7 @@ fn what_became_stable_before_the_link_was_lost_is_not_sent_again() {
 #[test]
 fn what_the_destination_lost_is_sent_again() {
     let mut scheduler = copied(2);
-    scheduler.opened([(true, 1), (false, 1)], false);
+    scheduler.opened([(true, 1), (false, 1)], false, |_| false);
     assert_eq!(take_all_reads(&mut scheduler).len(), 1);
 }
 
@@ -196,7 +196,7 @@ fn what_the_destination_lost_is_sent_again() {
 fn dirt_that_comes_before_the_first_connection_is_kept() {
     let mut scheduler = Scheduler::new(Geometry::new(2 * CHUNK));
     scheduler.mark_dirty(0, 2 * CHUNK);
-    scheduler.opened([(true, 1), (false, 1)], false);
+    scheduler.opened([(true, 1), (false, 1)], false, |_| false);
     assert_eq!(scheduler.take_foreground().unwrap()[0].chunk, 0);
     assert_eq!(scheduler.take_foreground(), None, "chunk 1 is pending");
 }
@@ -206,7 +206,7 @@ fn comparison_sends_only_what_differs() {
     let mut scheduler = copied(20);
     scheduler.start_compare();
     assert!(scheduler.must_forget());
-    scheduler.opened([(false, 20)], true);
+    scheduler.opened([(false, 20)], true, |_| false);
     assert!(!scheduler.must_forget());
     assert_eq!(scheduler.background_left(), 20);
     let Some(Work::Explore { id, .. }) = scheduler.take_hash() else {

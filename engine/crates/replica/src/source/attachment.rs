@@ -150,7 +150,11 @@ impl Vdisk {
             next += runs.iter().map(|(_, count)| *count).sum::<u32>();
         }
         attachment.opened = true;
-        sent.resent_bytes += scheduler.opened(pieces.into_values().flatten(), attachment.forgot);
+        sent.resent_bytes += scheduler.opened(
+            pieces.into_values().flatten(),
+            attachment.forgot,
+            |_| false,
+        );
         if trouble
             .as_ref()
             .is_some_and(|trouble| trouble.code == TroubleCode::UnknownVdisk)

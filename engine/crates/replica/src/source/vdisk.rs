@@ -349,7 +349,7 @@ mod tests {
         };
         let vdisk = Vdisk::open("vda", 1 << 20, spec).await.unwrap();
         vdisk.start_background(Mode::Compare);
-        lock(&vdisk.state).scheduler.opened([], true);
+        lock(&vdisk.state).scheduler.opened([], true, |_| false);
         assert!(!lock(&vdisk.state).scheduler.must_forget(), "it goes on");
         vdisk.start_background(Mode::Compare);
         let state = lock(&vdisk.state);

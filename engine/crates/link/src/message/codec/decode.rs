@@ -2,7 +2,7 @@
 
 use super::kind;
 use crate::limits::{
-    MAX_ACK_IDS, MAX_BLOCKS, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_RUNS, MAX_TEXT,
+    MAX_ACK_IDS, MAX_BLOCKS, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_OFFER, MAX_RUNS, MAX_TEXT,
 };
 use crate::message::{Compression, Data, FaultCode, Hello, Message, Patch, RefuseCode};
 use crate::runs::StableRuns;
@@ -62,6 +62,8 @@ impl Message {
                 chunk: fields.u32("chunk")?,
             },
             kind::BLOCK_HASH_REPLY => take_block_hashes(&mut fields)?,
+            kind::OFFER => take_offer(&mut fields)?,
+            kind::GRANT => take_grant(&mut fields)?,
             kind::ROOT_REPLY => take_root_reply(&mut fields)?,
             kind::ROOT_REQUEST => Message::RootRequest {
                 handle: fields.u32("handle")?,
@@ -125,6 +127,7 @@ fn take_greeting(kind: u8, fields: &mut Fields) -> Result<Message, DecodeError> 
 fn take_opened(fields: &mut Fields) -> Result<Message, DecodeError> {
     let (handle, first) = (fields.u32("handle")?, fields.u32("first")?);
     let last = fields.flag("last")?;
+    let incarnation = fields.u64("incarnation")?;
     let count = fields.count("runs", MAX_RUNS, 4)?;
     let raw = (0..count)
         .map(|_| fields.u32("run"))
@@ -135,6 +138,7 @@ fn take_opened(fields: &mut Fields) -> Result<Message, DecodeError> {
         first,
         runs,
         last,
+        incarnation,
     })
 }
 
@@ -246,6 +250,36 @@ fn take_block_hashes(fields: &mut Fields) -> Result<Message, DecodeError> {
         handle,
         request,
         hashes,
+    })
+}
+
+fn take_offer(fields: &mut Fields) -> Result<Message, DecodeError> {
+    let (handle, offer) = (fields.u32("handle")?, fields.u64("offer")?);
+    let load = fields.id("load")?;
+    let count = fields.count("chunks", MAX_OFFER, 4)?;
+    let chunks = (0..count)
+        .map(|_| fields.u32("chunk"))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Message::Offer {
+        handle,
+        offer,
+        load,
+        chunks,
+    })
+}
+
+fn take_grant(fields: &mut Fields) -> Result<Message, DecodeError> {
+    let (handle, offer) = (fields.u32("handle")?, fields.u64("offer")?);
+    let known = fields.flag("known")?;
+    let count = fields.count("ids", MAX_OFFER, 8)?;
+    let ids = (0..count)
+        .map(|_| fields.u64("id"))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Message::Grant {
+        handle,
+        offer,
+        known,
+        ids,
     })
 }
 

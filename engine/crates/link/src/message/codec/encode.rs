@@ -38,6 +38,32 @@ impl Message {
             | Message::BlockHashReply { .. }
             | Message::RootRequest { .. }
             | Message::RootReply { .. } => self.put_hashes(out),
+            Message::Offer {
+                handle,
+                offer,
+                load,
+                chunks,
+            } => {
+                out.put_u32_le(*handle);
+                out.put_u64_le(*offer);
+                out.put_slice(load);
+                out.put_u32_le(chunks.len() as u32);
+                chunks.iter().for_each(|chunk| out.put_u32_le(*chunk));
+                kind::OFFER
+            }
+            Message::Grant {
+                handle,
+                offer,
+                known,
+                ids,
+            } => {
+                out.put_u32_le(*handle);
+                out.put_u64_le(*offer);
+                out.put_u8(u8::from(*known));
+                out.put_u32_le(ids.len() as u32);
+                ids.iter().for_each(|id| out.put_u64_le(*id));
+                kind::GRANT
+            }
             Message::Flush { handle } => put_handle(out, *handle, kind::FLUSH),
             Message::Resume { handle } => put_handle(out, *handle, kind::RESUME),
             Message::CloseVdisk { handle } => put_handle(out, *handle, kind::CLOSE_VDISK),
@@ -110,10 +136,12 @@ impl Message {
                 first,
                 runs,
                 last,
+                incarnation,
             } => {
                 out.put_u32_le(*handle);
                 out.put_u32_le(*first);
                 out.put_u8(u8::from(*last));
+                out.put_u64_le(*incarnation);
                 out.put_u32_le(runs.raw().len() as u32);
                 runs.raw().iter().for_each(|run| out.put_u32_le(*run));
                 kind::VDISK_OPENED

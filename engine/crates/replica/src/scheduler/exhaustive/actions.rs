@@ -4,7 +4,7 @@ use super::sabotage::Sabotage;
 use super::world::{Item, Sealed, Stage, World};
 use super::{Limits, properties};
 use crate::scheduler::chunks::Phase;
-use crate::scheduler::{Scheduler, Work};
+use crate::scheduler::{Kind, Scheduler, Work};
 
 /// One step. Items are named by their place in the state before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,12 @@ pub(super) enum Action {
     Sync,
     Acknowledge(u8),
     OpenVdisk,
+    /// What was read is on the device, and the source's note of it as well.
+    Loaded(u8),
+    /// The device has come to the destination.
+    Offer(u8),
+    /// The source's notes of what need not be waited for any more are changed.
+    DropNotes,
     StartVerify,
     StopGuest,
     /// Drover sees that the VM was power-cycled.
@@ -51,6 +57,8 @@ pub(super) enum Trouble {
     PowerCycle,
     /// The epoch's bitmap cannot be read to its end, or Drover is started again.
     EpochIsMergedBack,
+    /// The device is lost; what was on it goes over the link.
+    DeviceIsForgotten,
     /// The destination's medium changes a block that nobody wrote.
     Rots(u8),
 }
@@ -75,6 +83,7 @@ impl World {
                 Stage::ToRead | Stage::ToHash => actions.push(Action::Read(index, 0)),
                 Stage::Explored(_) | Stage::Hashed => actions.push(Action::Answer(index)),
                 Stage::OnTheWire => actions.push(Action::Arrive(index)),
+                Stage::Loading => actions.push(Action::Loaded(index)),
                 Stage::Landed => {}
                 Stage::Stable => actions.push(Action::Acknowledge(index)),
             }
@@ -82,6 +91,15 @@ impl World {
         if self.items.iter().any(|item| item.stage == Stage::Landed) {
             actions.push(Action::Sync);
         }
+        if !self.scheduler.released.is_empty() {
+            actions.push(Action::DropNotes);
+        }
+        let loaded = (0..limits.geometry().chunks()).filter(|chunk| {
+            self.up && self.noted & !self.claims & (1 << chunk) != 0
+                && self.scheduler.is_loaded(*chunk)
+                && self.scheduler.chunks.phase(*chunk) != Phase::InFlight
+        });
+        actions.extend(loaded.map(|chunk| Action::Offer(chunk as u8)));
         if self.troubles_left > 0 {
             let troubles = self.troubles(limits).into_iter();
             actions.extend(troubles.map(Action::Trouble));
@@ -136,7 +154,11 @@ impl World {
     fn troubles(&self, limits: &Limits) -> Vec<Trouble> {
         let mut troubles = Vec::new();
         let sent = self.items.iter().enumerate();
-        let sent = sent.filter(|(_, item)| item.is_sent() && self.scheduler.is_open(item.id));
+        let sent = sent.filter(|(_, item)| {
+            let open = self.scheduler.open.get(&item.id);
+            let by_link = open.is_some_and(|open| !matches!(open.kind, Kind::Unload { .. }));
+            item.is_sent() && by_link
+        });
         let sent = sent.fold(0u8, |mask, (index, _)| mask | 1 << index);
         for kind in limits.kinds {
             match kind {
@@ -161,6 +183,7 @@ impl World {
                 }
                 Trouble::PowerCycle if self.captured && !self.stopped => troubles.push(*kind),
                 Trouble::EpochIsMergedBack if self.sealed.is_some() => troubles.push(*kind),
+                Trouble::DeviceIsForgotten if self.noted != 0 => troubles.push(*kind),
                 Trouble::Rots(_) if self.may_rot() => {
                     troubles.extend((0..limits.blocks.len() as u8).map(Trouble::Rots));
                 }
@@ -210,9 +233,16 @@ impl World {
             Action::Read(item, zeros) => self.read(usize::from(item), zeros, limits),
             Action::Answer(item) => self.answer(usize::from(item), limits),
             Action::Arrive(item) => self.arrive(usize::from(item), limits),
-            Action::Sync => self.sync(),
+            Action::Sync => self.sync(limits),
             Action::Acknowledge(item) => self.acknowledge(usize::from(item), limits),
             Action::OpenVdisk => self.open_vdisk(limits),
+            Action::Loaded(item) => self.loaded(usize::from(item), limits),
+            Action::Offer(chunk) => self.offer(u32::from(chunk), limits),
+            Action::DropNotes => {
+                for chunk in self.scheduler.take_released() {
+                    self.noted &= !(1 << chunk);
+                }
+            }
             Action::StartVerify => {
                 self.verifies_left -= u8::from(!matches!(self.verifies_left, 0 | super::ANY));
                 self.scheduler.start_verify(false, true);
@@ -270,6 +300,7 @@ impl World {
             count,
             blocks: limits.blocks_of(first, count),
             claims: false,
+            loads: false,
             contents: Default::default(),
             id,
         };
@@ -280,6 +311,10 @@ impl World {
             },
             Work::Read { id, chunk } => Item {
                 claims: true,
+                ..item(Stage::ToRead, id, chunk, 1)
+            },
+            Work::Load { id, chunk } => Item {
+                loads: true,
                 ..item(Stage::ToRead, id, chunk, 1)
             },
             Work::Zero { id, first, count } => Item {
@@ -310,7 +345,10 @@ impl World {
         match trouble {
             Trouble::Fails(item) => {
                 let item = self.items.remove(usize::from(item));
-                self.scheduler.requeue(item.id);
+                match item.loads {
+                    true => self.scheduler.not_loaded(item.id, false),
+                    false => self.scheduler.requeue(item.id),
+                }
             }
             Trouble::ConnectionDies(lost) => self.connection_dies(lost, limits),
             Trouble::SessionEnds => self.end_session_unless(limits.is(Sabotage::OldSessionLands)),
@@ -326,7 +364,7 @@ impl World {
                 self.lose_destination();
             }
             Trouble::JournalIsVoid => {
-                self.claims = 0;
+                (self.claims, self.newer, self.trusted, self.told) = (0, 0, 0, false);
                 self.lose_destination();
             }
             Trouble::PowerCycle => {
@@ -335,6 +373,12 @@ impl World {
             }
             Trouble::EpochIsMergedBack => {
                 self.bitmap |= self.sealed.take().map_or(0, |sealed| sealed.bits);
+            }
+            Trouble::DeviceIsForgotten => {
+                self.noted = 0;
+                self.scheduler
+                    .forget_loaded(0..limits.geometry().chunks());
+                self.scheduler.start_copy();
             }
             Trouble::Rots(block) => {
                 let block = usize::from(block);
@@ -346,7 +390,7 @@ impl World {
 
     fn lose_destination(&mut self) {
         self.end_session();
-        self.items.clear();
+        self.items.retain(|item| item.loads);
     }
 
     pub(super) fn end_session(&mut self) {
@@ -357,18 +401,26 @@ impl World {
     fn end_session_unless(&mut self, keeps_the_wire: bool) {
         self.up = false;
         self.items.retain(|item| {
-            item.stage == Stage::Landed || keeps_the_wire && item.stage == Stage::OnTheWire
+            item.loads || item.stage == Stage::Landed || keeps_the_wire && item.stage == Stage::OnTheWire
         });
     }
 
     fn source_engine_dies(&mut self, limits: &Limits) {
         self.end_session();
+        self.items.retain(|item| !item.loads);
+        let loading = self.scheduler.is_loading();
         self.scheduler = Scheduler::new(limits.geometry());
         if self.compare {
             self.scheduler.start_compare();
+        } else if loading {
+            self.scheduler.start_load();
         } else {
             self.scheduler.start_copy();
         }
+        for chunk in (0..limits.geometry().chunks()).filter(|chunk| self.noted & (1 << chunk) != 0) {
+            self.scheduler.was_loaded(chunk);
+        }
+        self.told = false;
         let bits = self.sealed.take().map_or(0, |sealed| sealed.bits);
         if !limits.is(Sabotage::MergeDropped) {
             self.bitmap |= bits;

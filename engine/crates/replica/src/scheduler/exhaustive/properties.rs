@@ -2,7 +2,7 @@
 
 use super::Limits;
 use super::actions::Trouble;
-use super::world::{Item, Stage, World};
+use super::world::{Content, Item, Stage, World};
 use crate::scheduler::Kind;
 use crate::scheduler::chunks::Phase;
 
@@ -29,17 +29,31 @@ pub(super) fn check(world: &World, limits: &Limits) -> Result<(), String> {
         false => is_quiet(world),
     };
     for block in 0..limits.blocks.len() {
-        let stable = world.medium[block] == world.source[block];
-        if done && !stable {
+        if done && world.medium[block] != world.source[block] {
             return Err(format!("finished, and block {block} differs"));
         }
-        if rots || stable || world.writing & (1 << block) != 0 {
+        if rots || world.writing & (1 << block) != 0 {
             continue;
         }
-        survives_the_source_engine(world, limits, block)?;
-        is_remembered(world, limits, block)?;
+        let chunk = limits.blocks[block].0;
+        let noted = world.noted & world.trusted & !world.claims & (1 << chunk) != 0;
+        if in_the_end(world, block, noted) != world.source[block] {
+            survives_the_source_engine(world, limits, block, noted)?;
+        }
+        let loaded = world.scheduler.is_loaded(chunk) && world.claims & (1 << chunk) == 0;
+        if in_the_end(world, block, loaded) != world.source[block] {
+            is_remembered(world, limits, block)?;
+        }
     }
     Ok(())
+}
+
+/// What the destination will hold if nothing is done but that devices are unloaded.
+fn in_the_end(world: &World, block: usize, from_device: bool) -> Content {
+    match from_device && world.newer & (1 << block) == 0 {
+        true => world.device[block],
+        false => world.medium[block],
+    }
 }
 
 /// Two writes of one block that could land in either order; a write under a hash.
@@ -61,11 +75,17 @@ fn one_copy_in_flight(world: &World) -> Result<(), String> {
 }
 
 /// If the source's engine died now, the block would be sent again: because of a bitmap, because the
-/// journal does not claim its chunk, or because of a comparison.
-fn survives_the_source_engine(world: &World, limits: &Limits, block: usize) -> Result<(), String> {
+/// journal does not claim its chunk and no load does, or because of a comparison.
+fn survives_the_source_engine(
+    world: &World,
+    limits: &Limits,
+    block: usize,
+    noted: bool,
+) -> Result<(), String> {
     let bits = world.bitmap | world.sealed.map_or(0, |sealed| sealed.bits);
     let claimed = world.claims & (1 << limits.blocks[block].0) != 0;
-    if bits & (1 << block) != 0 || !claimed || world.compare || !world.captured {
+    let believed = claimed || noted;
+    if bits & (1 << block) != 0 || !believed || world.compare || !world.captured {
         return Ok(());
     }
     Err(format!(
@@ -104,6 +124,7 @@ fn is_on_its_way(world: &World, block: usize, chunk: u32) -> bool {
             // The sync that follows makes stable what the destination reads back already.
             let confirms = item.claims && item.blocks == 0;
             match item.stage {
+                _ if is_compared_later(world, item) => true,
                 Stage::OnTheWire | Stage::Landed if confirms => {
                     world.cache[block] == world.source[block]
                 }
@@ -115,13 +136,24 @@ fn is_on_its_way(world: &World, block: usize, chunk: u32) -> bool {
                     let equal = item.contents[block] == world.cache[block];
                     carries && (!equal || world.cache[block] == world.source[block])
                 }
-                Stage::Explored(_) | Stage::Hashed | Stage::OnTheWire => {
+                Stage::Explored(_) | Stage::Hashed | Stage::OnTheWire | Stage::Loading => {
                     carries && item.contents[block] == world.source[block]
                 }
                 Stage::Landed => carries && world.cache[block] == world.source[block],
                 Stage::Stable => false,
             }
         })
+}
+
+/// By way of a transport device, and compared whatever that has brought.
+fn is_compared_later(world: &World, item: &Item) -> bool {
+    let open = world.scheduler.open.get(&item.id);
+    open.is_some_and(|open| {
+        matches!(
+            open.kind,
+            Kind::Load { compare: true } | Kind::Unload { compare: true }
+        )
+    })
 }
 
 /// Whether what was read is compared, not sent.

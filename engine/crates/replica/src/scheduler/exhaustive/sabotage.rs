@@ -35,9 +35,21 @@ pub(super) enum Sabotage {
     GivenBackAsUnsent,
     /// A second power cycle does not begin the comparison anew.
     RunningComparisonGoesOn,
+    /// The destination does not remember which blocks are newer than a device.
+    NewerBlocksForgotten,
+    /// A device's copy of a chunk is written though newer blocks are on their way.
+    UnloadedWhileBusy,
+    /// A device is waited for though the destination has lost what is newer.
+    LoadsTrusted,
 }
 
 impl Sabotage {
+    pub(super) const DEVICE: [Sabotage; 3] = [
+        Sabotage::NewerBlocksForgotten,
+        Sabotage::UnloadedWhileBusy,
+        Sabotage::LoadsTrusted,
+    ];
+
     pub(super) const ALL: [Sabotage; 14] = [
         Sabotage::DirtDroppedOnAcknowledgement,
         Sabotage::WriteInFlightIsNoOp,
@@ -83,6 +95,7 @@ impl Limits {
         scheduler: &mut Scheduler,
         mut runs: Vec<(bool, u32)>,
         forgot: bool,
+        distrusted: impl Fn(u32) -> bool,
     ) {
         if self.is(Sabotage::PiecesNotTakenBack) {
             scheduler.open.retain(|_, open| {
@@ -102,7 +115,9 @@ impl Limits {
                 runs[open.first as usize].0 = true;
             }
         }
-        scheduler.opened(runs, forgot);
+        scheduler.opened(runs, forgot, |chunk| {
+            !self.is(Sabotage::LoadsTrusted) && distrusted(chunk)
+        });
     }
 
     pub(super) fn give_back(&self, scheduler: &mut Scheduler, id: u64) {

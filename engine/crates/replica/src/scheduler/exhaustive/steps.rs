@@ -4,6 +4,7 @@ use super::Limits;
 use super::sabotage::Sabotage;
 use super::world::{Item, Stage, World};
 use crate::chunk::BLOCK_SIZE;
+use crate::scheduler::Offered;
 
 impl World {
     pub(super) fn read_extent(&mut self, limits: &Limits) {
@@ -33,6 +34,7 @@ impl World {
                 count: 1,
                 blocks,
                 claims: whole,
+                loads: false,
                 contents: Default::default(),
                 id: piece.id,
             });
@@ -54,6 +56,7 @@ impl World {
                 Stage::Explored(zeros)
             }
             Stage::ToHash => Stage::Hashed,
+            _ if item.loads => Stage::Loading,
             _ => Stage::OnTheWire,
         };
         for (block, content) in source.into_iter().enumerate() {
@@ -121,16 +124,54 @@ impl World {
         }
     }
 
-    pub(super) fn sync(&mut self) {
+    pub(super) fn sync(&mut self, limits: &Limits) {
         self.medium = self.cache;
         for item in &mut self.items {
             if item.stage == Stage::Landed {
                 item.stage = Stage::Stable;
                 if item.claims {
                     self.claims |= chunks_of(item);
+                } else if !limits.is(Sabotage::NewerBlocksForgotten) {
+                    self.newer |= item.blocks;
                 }
             }
         }
+    }
+
+    pub(super) fn loaded(&mut self, index: usize, limits: &Limits) {
+        let item = self.items.remove(index);
+        if !self.scheduler.loaded(item.id) {
+            return;
+        }
+        for block in 0..limits.blocks.len() {
+            if item.blocks & (1 << block) != 0 {
+                self.device[block] = item.contents[block];
+            }
+        }
+        self.noted |= chunks_of(&item);
+        match self.told {
+            true => self.trusted |= chunks_of(&item),
+            false => self.trusted &= !chunks_of(&item),
+        }
+    }
+
+    pub(super) fn offer(&mut self, chunk: u32, limits: &Limits) {
+        let busy = self.scheduler.chunks.dirty(chunk) != 0;
+        let id = match self.scheduler.offered(chunk) {
+            Offered::Take(id) => id,
+            _ if busy && limits.is(Sabotage::UnloadedWhileBusy) => u64::MAX,
+            _ => return,
+        };
+        self.items.push(Item {
+            stage: Stage::OnTheWire,
+            first: chunk,
+            count: 1,
+            blocks: limits.blocks_of(chunk, 1) & !self.newer,
+            claims: true,
+            loads: false,
+            contents: self.device,
+            id,
+        });
     }
 
     pub(super) fn acknowledge(&mut self, index: usize, limits: &Limits) {
@@ -144,9 +185,11 @@ impl World {
     /// The destination finishes or drops what is left of the older session, then says what it has.
     pub(super) fn open_vdisk(&mut self, limits: &Limits) {
         if self.items.iter().any(|item| item.stage == Stage::Landed) {
-            self.sync();
+            self.sync(limits);
         }
-        self.items.retain(|item| item.stage == Stage::OnTheWire);
+        self.items
+            .retain(|item| item.loads || item.stage == Stage::OnTheWire);
+        self.told = true;
         let forget = self.scheduler.must_forget();
         if forget {
             self.claims = 0;
@@ -154,7 +197,10 @@ impl World {
         let runs: Vec<_> = (0..limits.geometry().chunks())
             .map(|chunk| (self.claims & (1 << chunk) != 0, 1))
             .collect();
-        limits.opened(&mut self.scheduler, runs, forget);
+        let trusted = self.trusted;
+        limits.opened(&mut self.scheduler, runs, forget, |chunk| {
+            trusted & (1 << chunk) == 0
+        });
         self.up = true;
     }
 
@@ -164,6 +210,9 @@ impl World {
         for (index, item) in self.items.iter().enumerate() {
             // Questions are asked again on another connection.
             let question = matches!(item.stage, Stage::ToHash | Stage::Hashed);
+            if item.loads {
+                continue;
+            }
             if lost & (1 << index) != 0 || question {
                 gone.push(item.id);
             }
@@ -172,7 +221,7 @@ impl World {
             limits.give_back(&mut self.scheduler, *id);
         }
         self.items
-            .retain(|item| item.stage == Stage::Landed || !gone.contains(&item.id));
+            .retain(|item| item.loads || item.stage == Stage::Landed || !gone.contains(&item.id));
     }
 }
 

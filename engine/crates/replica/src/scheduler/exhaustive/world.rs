@@ -23,6 +23,8 @@ pub(super) enum Stage {
     /// The source has read what it hashes; the destination has not answered.
     Hashed,
     OnTheWire,
+    /// Read, on its way to a transport device.
+    Loading,
     /// The destination has written it, not stable yet.
     Landed,
     /// Stable, and the acknowledgement is under way.
@@ -39,6 +41,8 @@ pub(super) struct Item {
     pub(super) blocks: u8,
     /// Whether the journal claims its chunks when it is stable.
     pub(super) claims: bool,
+    /// To a transport device.
+    pub(super) loads: bool,
     /// What was read of `blocks`, until it has arrived.
     pub(super) contents: Contents,
     pub(super) id: u64,
@@ -48,7 +52,7 @@ impl Item {
     fn has_contents(&self) -> bool {
         matches!(
             self.stage,
-            Stage::Explored(_) | Stage::Hashed | Stage::OnTheWire
+            Stage::Explored(_) | Stage::Hashed | Stage::OnTheWire | Stage::Loading
         )
     }
 
@@ -86,6 +90,16 @@ pub(super) struct World {
     pub(super) medium: Contents,
     /// Chunks that the journal claims, as a mask.
     pub(super) claims: u8,
+    /// Blocks that the journal says are newer than what a device has, as a mask.
+    pub(super) newer: u8,
+    /// What a transport device has.
+    pub(super) device: Contents,
+    /// Chunks that the source has noted as loaded, as a mask.
+    pub(super) noted: u8,
+    /// Those of them that were noted since the destination last lost its journal.
+    pub(super) trusted: u8,
+    /// The source has been told since.
+    pub(super) told: bool,
     pub(super) writes_left: u8,
     pub(super) troubles_left: u8,
     pub(super) verifies_left: u8,
@@ -97,7 +111,10 @@ impl World {
         let mut source = [0; MAX_BLOCKS];
         source[..limits.blocks.len()].fill(1);
         let mut scheduler = Scheduler::new(limits.geometry());
-        scheduler.start_copy();
+        match limits.device {
+            true => scheduler.start_load(),
+            false => scheduler.start_copy(),
+        }
         World {
             scheduler,
             source,
@@ -112,6 +129,11 @@ impl World {
             cache: [0; MAX_BLOCKS],
             medium: [0; MAX_BLOCKS],
             claims: 0,
+            newer: 0,
+            device: [0; MAX_BLOCKS],
+            noted: 0,
+            trusted: 0,
+            told: false,
             writes_left: limits.writes,
             troubles_left: limits.troubles,
             verifies_left: limits.verifies,
@@ -125,7 +147,12 @@ impl World {
             scheduler, items, ..
         } = self;
         items.retain(|item| item.stage != Stage::Stable || scheduler.is_open(item.id));
+        self.newer &= !self.claimed_blocks(limits);
         for block in 0..limits.blocks.len() {
+            // Nobody asks what a device has of a chunk that is not noted.
+            if self.noted & (1 << limits.blocks[block].0) == 0 {
+                self.device[block] = self.source[block];
+            }
             let mut used = 0u32;
             self.each_content(block, |content| used |= 1 << *content);
             self.each_content(block, |content| {
@@ -147,10 +174,15 @@ impl World {
         });
     }
 
+    pub(super) fn claimed_blocks(&self, limits: &Limits) -> u8 {
+        limits.mask(|chunk, _| self.claims & (1 << chunk) != 0)
+    }
+
     fn each_content(&mut self, block: usize, mut act: impl FnMut(&mut Content)) {
         act(&mut self.source[block]);
         act(&mut self.cache[block]);
         act(&mut self.medium[block]);
+        act(&mut self.device[block]);
         for item in &mut self.items {
             if item.blocks & (1 << block) != 0 && item.has_contents() {
                 act(&mut item.contents[block]);
@@ -170,12 +202,18 @@ impl World {
         let mut bytes = Bytes(Vec::with_capacity(160));
         self.hash_scheduler(&mut bytes);
         (self.source, self.cache, self.medium, self.claims).hash(&mut bytes);
+        (self.newer, self.device, self.noted, self.trusted, self.told).hash(&mut bytes);
         (self.writing, self.bitmap, self.sealed).hash(&mut bytes);
         (self.captured, self.compare, self.stopped, self.up).hash(&mut bytes);
         (self.writes_left, self.troubles_left, self.verifies_left).hash(&mut bytes);
         for item in &self.items {
             (item.stage, item.first, item.count, item.blocks, item.claims).hash(&mut bytes);
-            (item.contents, self.scheduler.is_open(item.id)).hash(&mut bytes);
+            (
+                item.contents,
+                item.loads,
+                self.scheduler.is_open(item.id),
+            )
+                .hash(&mut bytes);
         }
         let hash = blake3::hash(&bytes.0);
         let (half, _) = hash.as_bytes().split_at(16);
@@ -190,6 +228,7 @@ impl World {
             open,
             known,
             background_on,
+            loading,
             comparing,
             exploring,
             background_cursor,
@@ -199,6 +238,8 @@ impl World {
             hash_cursor,
             hash_idle,
             verify,
+            doomed,
+            released,
             geometry: _,
             next_id: _,
         } = &self.scheduler;
@@ -209,7 +250,11 @@ impl World {
             .collect();
         open.sort_unstable();
         open.hash(bytes);
-        (known, background_on, comparing, exploring).hash(bytes);
+        (known, background_on, loading, comparing, exploring).hash(bytes);
+        let mut doomed: Vec<_> = doomed.iter().collect();
+        doomed.sort_unstable();
+        doomed.hash(bytes);
+        released.hash(bytes);
         (background_cursor, hash_cursor, hash_idle, verify.repair).hash(bytes);
         allocated.hash(bytes);
         foreground.hash(bytes);
@@ -226,6 +271,8 @@ fn kind_number(kind: Kind) -> (u8, u8) {
         Kind::Foreground { mask } => (2, mask),
         Kind::Hash(purpose) => (3, purpose as u8),
         Kind::Confirm => (4, 0),
+        Kind::Load { compare } => (5, u8::from(compare)),
+        Kind::Unload { compare } => (6, u8::from(compare)),
     }
 }
 
@@ -268,6 +315,9 @@ impl fmt::Display for World {
         let chunks = &self.scheduler.chunks;
         for chunk in 0..chunks.len() {
             write!(out, "{:?}", chunks.phase(chunk))?;
+            if chunks.is_loaded(chunk) {
+                write!(out, "+loaded")?;
+            }
             if chunks.dirty(chunk) != 0 {
                 write!(out, "+dirty {:b}", chunks.dirty(chunk))?;
             }
@@ -283,6 +333,17 @@ impl fmt::Display for World {
         write!(
             out,
             "| source {source:?} cache {cache:?} medium {medium:?} claims {claims:b} "
+        )?;
+        let Self {
+            newer,
+            device,
+            noted,
+            trusted,
+            ..
+        } = self;
+        write!(
+            out,
+            "| newer {newer:b} device {device:?} noted {noted:b} trusted {trusted:b} "
         )?;
         write!(out, "| bitmap {:b}", self.bitmap)?;
         if let Some(Sealed { bits, unread }) = self.sealed {

@@ -187,6 +187,7 @@ impl Model {
                 }
             }
             Work::Zero { .. } => unreachable!("sent at once"),
+            Work::Load { .. } => unreachable!("there are no devices"),
             Work::Read { id, chunk } => self.send(id, chunk, 1),
             Work::Hash {
                 id, first, count, ..
@@ -305,6 +306,7 @@ impl Model {
         match self.to_read.swap_remove(pick % self.to_read.len()) {
             Work::Explore { id, .. }
             | Work::Read { id, .. }
+            | Work::Load { id, .. }
             | Work::Zero { id, .. }
             | Work::Hash { id, .. }
             | Work::Confirm { id, .. } => self.scheduler.requeue(id),
