@@ -49,7 +49,16 @@ impl Scheduler {
             return;
         };
         if let Kind::Foreground { mask } = open.kind {
-            self.chunks.add_dirty(open.first, mask);
+            let chunk = open.first;
+            if mask == self.geometry.all_blocks(chunk) && self.chunks.is_loaded(chunk) {
+                // The destination may claim it now, so it is not to be had from the device.
+                self.release(chunk);
+                self.pieces.remove(&chunk);
+                self.chunks.set_outdated(chunk, true);
+                self.settle_allocated(chunk);
+                return;
+            }
+            self.chunks.add_dirty(chunk, mask);
             self.piece_done(open.first);
             return;
         }

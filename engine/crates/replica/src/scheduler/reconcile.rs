@@ -62,6 +62,8 @@ impl Scheduler {
         if stable || !forgot && self.chunks.is_loaded(chunk) && distrusted(chunk) {
             self.release(chunk);
         }
+        // A new source engine would believe a note that is not dropped yet.
+        let noted = self.released.contains(&chunk) && !distrusted(chunk);
         let loaded = self.chunks.is_loaded(chunk);
         let lost = before == Phase::Unknown && !stable && !loaded;
         let phase = match before {
@@ -74,7 +76,7 @@ impl Scheduler {
         if phase != Phase::Clean {
             self.chunks.set_verified(chunk, false);
         }
-        self.chunks.set_outdated(chunk, stable);
+        self.chunks.set_outdated(chunk, stable || noted);
         self.settle(chunk, phase);
         if lost {
             u64::from(self.geometry.length(chunk))
