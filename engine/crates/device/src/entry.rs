@@ -77,6 +77,18 @@ pub struct Indexed {
     pub count: u32,
 }
 
+impl Indexed {
+    /// Whether it says something of a VDISK.
+    pub fn is_vdisk(&self) -> bool {
+        self.kind == kind::VDISK
+    }
+
+    /// Whether it says something of chunks.
+    pub fn has_content(&self) -> bool {
+        [kind::BLOCK, kind::PLACE, kind::ZEROS].contains(&self.kind)
+    }
+}
+
 /// What a frame holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {

@@ -67,6 +67,13 @@ impl PackError {
     }
 }
 
+/// The number of a pack with this file name.
+pub fn pack_number(name: &str) -> Option<u32> {
+    let digits = name.strip_suffix(".pack")?;
+    let legal = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| legal)
+}
+
 /// Where a pack of this number lies in the folder of packs.
 pub fn pack_path(packs: &Path, number: u32) -> PathBuf {
     packs.join(format!("{number:08}.pack"))

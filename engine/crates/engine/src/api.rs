@@ -1,6 +1,7 @@
 //! The control API: paths and methods, in the order of `docs/engine-api.yaml`.
 
 mod body;
+mod devices;
 mod events;
 mod link;
 mod status;
@@ -28,6 +29,11 @@ pub fn router(engine: Engine) -> Router {
         .route("/v1/vdisks/{name}/epochs", post(vdisks::epoch))
         .route("/v1/vdisks/{name}/verify", post(vdisks::verify))
         .route("/v1/vdisks/{name}/retry", post(vdisks::retry))
+        .route(
+            "/v1/devices/{id}",
+            put(devices::put_device).delete(devices::delete_device),
+        )
+        .route("/v1/devices/{id}/forget", post(devices::forget))
         .route("/v1/pacing", put(link::put_pacing))
         .route("/v1/fence", post(link::fence))
         .route("/v1/status", get(status::status))

@@ -1,10 +1,13 @@
 //! The engine behind the API: nothing, a source, or a destination.
 
 use crate::problem::Problem;
+use device::DeviceId;
+use drover_replica::carrier::{DeviceStatus, Verification, hex};
 use drover_replica::destination::Destination;
 use drover_replica::source::Source;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +30,8 @@ struct Shared {
     began: Instant,
     /// Set by the first PUT of a link, and final.
     role: OnceLock<Role>,
+    /// Transport devices that are being verified, or were.
+    verifications: Mutex<HashMap<DeviceId, Verification>>,
     stopping: CancellationToken,
 }
 
@@ -39,6 +44,7 @@ impl Engine {
                 state,
                 began,
                 role,
+                verifications: Mutex::default(),
                 stopping,
             }),
         }
@@ -51,7 +57,7 @@ impl Engine {
 
     /// As a source; it becomes one if it has no role yet.
     pub fn become_source(&self) -> Result<&Source, Problem> {
-        match self.shared.role.get_or_init(|| Role::Source(Source::new())) {
+        match self.shared.role.get_or_init(|| Role::Source(Source::new(&self.shared.state))) {
             Role::Source(source) => Ok(source),
             Role::Destination(_) => Err(wrong_role("destination")),
         }
@@ -93,6 +99,34 @@ impl Engine {
     /// Either; a problem if the engine has no role yet.
     pub fn any_role(&self) -> Result<&Role, Problem> {
         self.role().ok_or_else(no_role)
+    }
+
+    fn verifications(&self) -> MutexGuard<'_, HashMap<DeviceId, Verification>> {
+        let verifications = self.shared.verifications.lock();
+        verifications.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a verification of a device; an older one of it ends.
+    pub fn verify(&self, device: DeviceId, verification: Verification) {
+        self.verifications().insert(device, verification);
+    }
+
+    /// Ends the verification of a device. False if there is none.
+    pub fn end_verification(&self, device: DeviceId) -> bool {
+        self.verifications().remove(&device).is_some()
+    }
+
+    /// Every transport device that this engine has to do with, by its id.
+    pub fn devices(&self) -> BTreeMap<String, DeviceStatus> {
+        let verifications = self.verifications();
+        let verified = verifications.iter().map(|(id, verification)| (hex(&id.0), verification.status()));
+        let mut devices: BTreeMap<_, _> = verified.collect();
+        match self.role() {
+            Some(Role::Source(source)) => devices.extend(source.devices()),
+            Some(Role::Destination(destination)) => devices.extend(destination.devices()),
+            None => {}
+        }
+        devices
     }
 
     /// Seconds since the start.

@@ -60,7 +60,7 @@ fn is_zero(mut position: u64, spans: &[Span], begin: u64, end: u64) -> bool {
 /// Every dirty block of a clean VDISK travels, and no other.
 fn dirt(geometry: Geometry, plan: &mut Unstructured) -> Result<()> {
     let mut scheduler = Scheduler::new(geometry);
-    scheduler.opened([(true, geometry.chunks())], false);
+    scheduler.opened([(true, geometry.chunks())], false, |_| false);
     let mut wanted = BTreeSet::new();
     for _ in 0..u8::arbitrary(plan)? % 16 {
         let offset = match u8::arbitrary(plan)? {

@@ -14,6 +14,7 @@ mod power_cuts;
 mod reception;
 mod session;
 mod status;
+mod unloading;
 mod unpacking;
 mod vdisk;
 mod window;
@@ -22,14 +23,17 @@ pub use link::DestinationLink;
 pub use status::{LinkStatus as DestinationLinkStatus, VdiskStatus as DestinationVdiskStatus};
 pub use vdisk::Vdisk as DestinationVdisk;
 
+use crate::carrier::{DeviceStatus, hex};
 use crate::endpoint::EndpointSpec;
 use crate::trouble::{Trouble, TroubleCode};
+use device::{DeviceId, DeviceKey};
 use drover_link::connection::Traffic;
 use fence::Tokens;
 use session::Session;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use unloading::Unloading;
 
 /// Everything that a destination engine holds.
 #[derive(Clone)]
@@ -43,6 +47,8 @@ struct Shared {
     state: PathBuf,
     tokens: Tokens,
     vdisks: Mutex<BTreeMap<String, Arc<Vdisk>>>,
+    /// Transport devices that are being unloaded, or were, by number.
+    devices: Mutex<BTreeMap<String, Unloading>>,
     /// Held while a session is replaced, ended or fenced, so that these never overlap.
     turnover: tokio::sync::Mutex<()>,
     session: Mutex<Option<Arc<Session>>>,
@@ -65,6 +71,7 @@ impl Destination {
             state: state.to_owned(),
             tokens: Tokens::load(state)?,
             vdisks: Mutex::default(),
+            devices: Mutex::default(),
             turnover: tokio::sync::Mutex::default(),
             session: Mutex::default(),
             link: Mutex::default(),
@@ -115,6 +122,38 @@ impl Destination {
         vdisk.tell_source(&gone);
         vdisk.close(None).await;
         true
+    }
+
+    /// Begins to unload a transport device; `packs` is its folder of packs. One that is being
+    /// unloaded goes on. Must be called inside a tokio runtime; it also blocks a little.
+    pub fn unload_device(
+        &self,
+        id: DeviceId,
+        packs: &Path,
+        key: DeviceKey,
+    ) -> std::io::Result<DeviceStatus> {
+        let mut devices = lock(&self.shared.devices);
+        if let Some(running) = devices.get(&hex(&id.0))
+            && running.status().state == "running"
+        {
+            return Ok(running.status());
+        }
+        let unloading = Unloading::start(&self.shared, packs, id, key)?;
+        let status = unloading.status();
+        devices.insert(hex(&id.0), unloading);
+        Ok(status)
+    }
+
+    /// Ends the unloading of a device. False if it is unknown.
+    pub fn close_device(&self, id: DeviceId) -> bool {
+        lock(&self.shared.devices).remove(&hex(&id.0)).is_some()
+    }
+
+    /// Devices by number.
+    pub fn devices(&self) -> BTreeMap<String, DeviceStatus> {
+        let devices = lock(&self.shared.devices);
+        let status = devices.iter().map(|(name, device)| (name.clone(), device.status()));
+        status.collect()
     }
 
     /// Leaves "held": the source is told to open the VDISK again. False if unknown.

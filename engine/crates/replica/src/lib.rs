@@ -8,6 +8,7 @@
 
 mod blocking;
 mod budget;
+pub mod carrier;
 pub mod chunk;
 pub mod compression;
 mod conversation;

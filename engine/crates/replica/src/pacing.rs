@@ -1,4 +1,4 @@
-//! Token buckets on bytes put on the wire, settable while they are in use.
+//! Token buckets on bytes put on the wire or a transport device, settable while they are in use.
 
 use crate::counted::Counted;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,6 +109,11 @@ impl Pacing {
             self.background.pay(bytes, false).await;
         }
         self.link.pay(bytes, foreground).await;
+    }
+
+    /// Waits until `bytes` of background may go another way than over the link.
+    pub async fn pay_aside(&self, bytes: u64) {
+        self.background.pay(bytes, false).await;
     }
 }
 

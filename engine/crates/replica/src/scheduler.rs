@@ -160,6 +160,8 @@ pub struct Scheduler {
     background_on: bool,
     /// Background goes to transport devices.
     loading: bool,
+    /// One of them takes more.
+    room: bool,
     comparing: bool,
     exploring: bool,
     background_cursor: u32,
@@ -204,6 +206,7 @@ impl Scheduler {
             known: false,
             background_on: false,
             loading: false,
+            room: true,
             comparing: false,
             exploring: false,
             background_cursor: 0,

@@ -5,12 +5,15 @@
 
 mod attachment;
 mod background;
+mod devices;
 mod differing;
 mod epoch;
 mod foreground;
 mod hashing;
 mod limits;
 mod link;
+mod loading;
+mod loads;
 mod outbox;
 mod reading;
 mod session;
@@ -27,11 +30,14 @@ pub use reading::OnReadError;
 pub use status::{LinkStatus as SourceLinkStatus, VdiskStatus as SourceVdiskStatus};
 pub use vdisk::{Mode, Vdisk as SourceVdisk};
 
+use crate::carrier::DeviceStatus;
 use crate::endpoint::EndpointSpec;
 use crate::pacing::Pacing;
 use crate::trouble::{Trouble, TroubleCode};
 use drover_link::connection::Traffic;
+use device::{DeviceId, DeviceKey};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -49,6 +55,9 @@ pub struct Source {
 }
 
 struct Shared {
+    /// Notes of what is on transport devices.
+    notes: PathBuf,
+    devices: devices::Devices,
     /// Held while VDISKs are made known or forgotten, so that no two requests open the same one.
     registry: tokio::sync::Mutex<()>,
     vdisks: Mutex<BTreeMap<String, Arc<Vdisk>>>,
@@ -65,16 +74,13 @@ struct Shared {
     next_handle: AtomicU32,
 }
 
-impl Default for Source {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Source {
-    /// A source without link and VDISKs. Must be called inside a tokio runtime.
-    pub fn new() -> Self {
+    /// A source without link and VDISKs, whose notes of what is on transport devices are in the
+    /// folder `state`. Must be called inside a tokio runtime.
+    pub fn new(state: &Path) -> Self {
         let shared = Arc::new(Shared {
+            notes: state.to_owned(),
+            devices: devices::Devices::default(),
             registry: tokio::sync::Mutex::default(),
             vdisks: Mutex::default(),
             attention: watch::Sender::new(0),
@@ -113,7 +119,7 @@ impl Source {
             lock(&known.state).on_read_error = on_read_error;
             return Ok(known);
         }
-        let vdisk = Arc::new(Vdisk::open(name, size, spec).await?);
+        let vdisk = Arc::new(Vdisk::open(name, size, spec, &self.shared.notes).await?);
         lock(&vdisk.state).on_read_error = on_read_error;
         lock(&self.shared.vdisks).insert(name.to_owned(), vdisk.clone());
         self.shared.call_attention();
@@ -140,6 +146,36 @@ impl Source {
         vdisk.retry().await?;
         self.shared.call_attention();
         Ok(())
+    }
+
+    /// Opens a transport device for loading; `packs` is its folder of packs. Blocks.
+    pub fn open_device(
+        &self,
+        id: DeviceId,
+        packs: &Path,
+        key: DeviceKey,
+    ) -> std::io::Result<DeviceStatus> {
+        let status = self.shared.devices.open(id, packs, key)?;
+        for vdisk in lock(&self.shared.vdisks).values() {
+            vdisk.wake();
+        }
+        Ok(status)
+    }
+
+    /// Finishes what was handed over to a device and closes it. False if it is not open. Blocks.
+    pub fn close_device(&self, id: DeviceId) -> bool {
+        self.shared.devices.close(id)
+    }
+
+    /// Devices that are open for loading, by number.
+    pub fn devices(&self) -> BTreeMap<String, DeviceStatus> {
+        self.shared.devices.status()
+    }
+
+    /// What is on this device is pending again. Returns how many chunks. Blocks.
+    pub fn forget_device(&self, id: DeviceId) -> Result<usize, Trouble> {
+        let vdisks: Vec<_> = lock(&self.shared.vdisks).values().cloned().collect();
+        vdisks.iter().map(|vdisk| vdisk.forget_device(id)).sum()
     }
 
     /// Token buckets of this engine.

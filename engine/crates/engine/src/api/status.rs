@@ -62,7 +62,13 @@ pub(super) fn snapshot(engine: &Engine) -> Value {
             (json!(destination.link_status()), vdisks)
         }
     };
-    json!({ "role": role(engine), "link": link, "pacing": pacing, "vdisks": vdisks })
+    json!({
+        "role": role(engine),
+        "link": link,
+        "pacing": pacing,
+        "vdisks": vdisks,
+        "devices": engine.devices(),
+    })
 }
 
 fn unconfigured() -> Value {

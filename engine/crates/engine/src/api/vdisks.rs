@@ -38,6 +38,7 @@ pub(super) struct VdiskRequest {
     size: u64,
     endpoint: EndpointSpec,
     on_read_error: Option<OnReadError>,
+    label: Option<String>,
 }
 
 pub(super) async fn put_vdisk(
@@ -50,20 +51,20 @@ pub(super) async fn put_vdisk(
         size,
         endpoint,
         on_read_error,
+        label,
     } = request;
     let status = match engine.any_role()? {
         Role::Source(source) => {
             let wish = on_read_error.unwrap_or_default();
-            json!(
-                source
-                    .put_vdisk(&name, size, endpoint, wish)
-                    .await?
-                    .status()
-            )
+            let vdisk = source.put_vdisk(&name, size, endpoint, wish).await?;
+            if let Some(label) = label {
+                vdisk.set_label(checked_label(label)?);
+            }
+            json!(vdisk.status())
         }
-        Role::Destination(_) if on_read_error.is_some() => {
+        Role::Destination(_) if on_read_error.is_some() || label.is_some() => {
             return Err(Problem::invalid(
-                "on_read_error is for a source; leave it out",
+                "on_read_error and label are for a source; leave them out",
             ));
         }
         Role::Destination(destination) => {
@@ -71,6 +72,14 @@ pub(super) async fn put_vdisk(
         }
     };
     Ok(Json(status))
+}
+
+/// It stands in every pack of a transport device.
+fn checked_label(label: String) -> Result<String, Problem> {
+    match label.len() <= 256 {
+        true => Ok(label),
+        false => Err(Problem::invalid("label has at most 256 bytes")),
+    }
 }
 
 pub(super) async fn delete_vdisk(

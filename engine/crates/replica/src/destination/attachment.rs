@@ -5,16 +5,18 @@ use super::batch::Batch;
 use super::lock;
 use super::unpacking::{Refusal, unpack};
 use super::vdisk::Vdisk;
-use crate::chunk::Geometry;
+use crate::chunk::{Geometry, mask_runs};
 use crate::conversation::Outgoing;
 use crate::journal::Record;
 use crate::trouble::Trouble;
+use bytes::Bytes;
 use drover_link::limits::MAX_ACK_IDS;
 use drover_link::message::FaultCode;
 use drover_link::{Data, Message};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::{Notify, RwLock, oneshot};
 use tokio::task::JoinHandle;
 
 pub(super) struct Attachment {
@@ -29,7 +31,20 @@ pub(super) struct Attachment {
     busy: RwLock<()>,
     batch: Mutex<Batch>,
     batch_changed: Notify,
+    stabilizing: AtomicBool,
     stabilizer: Mutex<Option<JoinHandle<()>>>,
+    /// Offers that the source has not answered.
+    offers: Mutex<HashMap<u64, oneshot::Sender<Granted>>>,
+    next_offer: AtomicU64,
+}
+
+/// What a source says to an offer.
+#[derive(Debug)]
+pub(super) struct Granted {
+    /// Whether it waits for anything of the load.
+    pub(super) known: bool,
+    /// As in a Grant.
+    pub(super) ids: Vec<u64>,
 }
 
 impl Attachment {
@@ -49,7 +64,10 @@ impl Attachment {
             busy: RwLock::default(),
             batch: Mutex::default(),
             batch_changed: Notify::new(),
+            stabilizing: AtomicBool::new(false),
             stabilizer: Mutex::default(),
+            offers: Mutex::default(),
+            next_offer: AtomicU64::new(1),
         });
         let stabilizer = tokio::spawn(attachment.clone().stabilize());
         *lock(&attachment.stabilizer) = Some(stabilizer);
@@ -67,6 +85,7 @@ impl Attachment {
     /// Drops what is not written yet, waits for what is being written, makes that stable.
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        lock(&self.offers).clear();
         drop(self.busy.write().await);
         self.drained.store(true, Ordering::Release);
         self.batch_changed.notify_one();
@@ -82,6 +101,7 @@ impl Attachment {
     /// Stops the VDISK here and tells the source.
     pub(super) fn fail(&self, trouble: Trouble) {
         self.closed.store(true, Ordering::Release);
+        lock(&self.offers).clear();
         tracing::warn!(vdisk = self.vdisk.name(), code = ?trouble.code, "held: {trouble}");
         self.outgoing.send(fault(self.handle, &trouble));
         self.vdisk.hold(trouble);
@@ -108,13 +128,8 @@ impl Attachment {
             }
         }
         let chunk = geometry.chunk_at(offset);
-        let whole = offset == geometry.offset(chunk) && length == geometry.length(chunk);
-        // A part of a chunk changes no claim.
-        let record = whole.then_some(Record::Stable {
-            first: chunk,
-            count: 1,
-        });
-        self.written(id, record, bytes, foreground);
+        let end = offset + u64::from(length);
+        self.written(id, [record(geometry, chunk, offset, end)], bytes, foreground);
     }
 
     fn corrupt(&self, id: u64, offset: u64, why: &str) {
@@ -142,7 +157,64 @@ impl Attachment {
         if let Err(trouble) = self.vdisk.zero(offset, length).await {
             return self.fail(trouble);
         }
-        self.written(id, whole_chunks(geometry, offset, length), 0, foreground);
+        self.written(id, records(geometry, offset, length), 0, foreground);
+    }
+
+    /// Asks the source which of these chunks of a load may be written. None if nothing of this
+    /// handle can be written any more.
+    pub(super) async fn offer(&self, load: [u8; 16], chunks: Vec<u32>) -> Option<Granted> {
+        let (answer, answered) = oneshot::channel();
+        let offer = self.next_offer.fetch_add(1, Ordering::Relaxed);
+        lock(&self.offers).insert(offer, answer);
+        if !self.is_open() {
+            lock(&self.offers).clear();
+        }
+        self.outgoing.send(Message::Offer {
+            handle: self.handle,
+            offer,
+            load,
+            chunks,
+        });
+        answered.await.ok()
+    }
+
+    pub(super) fn granted(&self, offer: u64, granted: Granted) {
+        let waiting = lock(&self.offers).remove(&offer);
+        if let Some(waiting) = waiting {
+            // Whoever asked may have been stopped.
+            let _ = waiting.send(granted);
+        }
+    }
+
+    /// Writes what a transport device has of a chunk, but for blocks that are newer; None: zeros.
+    pub(super) async fn unload(&self, id: u64, chunk: u32, raw: Option<Bytes>) {
+        let _writing = self.busy.read().await;
+        if !self.is_open() {
+            return;
+        }
+        let geometry = self.vdisk.geometry();
+        let older = match self.vdisk.newer(chunk) {
+            Some(newer) => geometry.all_blocks(chunk) & !newer,
+            None => 0,
+        };
+        let mut bytes = 0;
+        for (first, blocks) in mask_runs(older) {
+            let (offset, length) = geometry.piece(chunk, first, blocks);
+            let written = match &raw {
+                Some(raw) => {
+                    let begin = (offset - geometry.offset(chunk)) as usize;
+                    let piece = raw.slice(begin..begin + length as usize);
+                    bytes += u64::from(length);
+                    self.vdisk.write(offset, piece).await
+                }
+                None => self.vdisk.zero(offset, u64::from(length)).await,
+            };
+            if let Err(trouble) = written {
+                return self.fail(trouble);
+            }
+        }
+        let (first, count) = (chunk, 1);
+        self.written(id, [Record::Stable { first, count }], bytes, false);
     }
 
     /// The source found these chunks equal to its own.
@@ -153,8 +225,14 @@ impl Attachment {
         }
     }
 
-    fn written(&self, id: u64, record: Option<Record>, bytes: u64, foreground: bool) {
-        lock(&self.batch).add(id, record, bytes, foreground);
+    fn written(
+        &self,
+        id: u64,
+        records: impl IntoIterator<Item = Record>,
+        bytes: u64,
+        foreground: bool,
+    ) {
+        lock(&self.batch).add(id, records, bytes, foreground);
         self.batch_changed.notify_one();
     }
 
@@ -162,6 +240,11 @@ impl Attachment {
     pub(super) fn hurry(&self) {
         lock(&self.batch).hurry();
         self.batch_changed.notify_one();
+    }
+
+    /// Whether everything that was written is stable.
+    pub(super) fn is_settled(&self) -> bool {
+        lock(&self.batch).ids.is_empty() && !self.stabilizing.load(Ordering::Acquire)
     }
 
     /// Syncs batch after batch until closed. Writes for the next batch go on meanwhile.
@@ -185,7 +268,16 @@ impl Attachment {
     }
 
     async fn make_stable(&self) {
-        let batch = std::mem::take(&mut *lock(&self.batch));
+        let batch = {
+            let mut batch = lock(&self.batch);
+            self.stabilizing.store(true, Ordering::Release);
+            std::mem::take(&mut *batch)
+        };
+        self.make_batch_stable(batch).await;
+        self.stabilizing.store(false, Ordering::Release);
+    }
+
+    async fn make_batch_stable(&self, batch: Batch) {
         if self.vdisk.is_held() {
             return;
         }
@@ -214,17 +306,32 @@ pub(super) fn fault(handle: u32, trouble: &Trouble) -> Message {
     }
 }
 
-/// The chunks that a range covers whole, stable.
-fn whole_chunks(geometry: Geometry, offset: u64, length: u64) -> Option<Record> {
+/// What the journal shall say of the part of a chunk from `offset` to `end`: stable if that is all of
+/// it. Of any other chunk the blocks are newer than what a transport device may bring.
+fn record(geometry: Geometry, chunk: u32, offset: u64, end: u64) -> Record {
+    let begin = geometry.offset(chunk);
+    let last = begin + u64::from(geometry.length(chunk));
+    match offset <= begin && end >= last {
+        true => Record::Stable {
+            first: chunk,
+            count: 1,
+        },
+        false => Record::Newer {
+            chunk,
+            mask: geometry.blocks(chunk, offset, end),
+        },
+    }
+}
+
+/// The same for a range of any length.
+fn records(geometry: Geometry, offset: u64, length: u64) -> Vec<Record> {
     let end = offset + length;
-    let first = geometry.chunk_at(offset + u64::from(crate::chunk::CHUNK_SIZE) - 1);
-    let end = if end == geometry.size() {
-        geometry.chunks()
-    } else {
-        geometry.chunk_at(end)
-    };
-    (first < end).then(|| Record::Stable {
-        first,
-        count: end - first,
-    })
+    let (first, last) = (geometry.chunk_at(offset), geometry.chunk_at(end - 1));
+    let edges = [first, last].map(|chunk| record(geometry, chunk, offset, end));
+    let mut records = edges.to_vec();
+    if last > first + 1 {
+        let (first, count) = (first + 1, last - first - 1);
+        records.push(Record::Stable { first, count });
+    }
+    records
 }

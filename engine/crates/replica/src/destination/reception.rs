@@ -1,6 +1,6 @@
 //! What a destination does with the messages of a session.
 
-use super::attachment::{Attachment, fault};
+use super::attachment::{Attachment, Granted, fault};
 use super::hashing::{hash_blocks, hash_chunks};
 use super::window::{Place, Sharers, Window};
 use super::{Shared, lock};
@@ -352,6 +352,16 @@ impl Receive for Reception {
                 chunk,
             } => {
                 self.hash_blocks(handle, request, chunk)?;
+            }
+            Message::Grant {
+                handle,
+                offer,
+                known,
+                ids,
+            } => {
+                if let Some(opened) = self.opened(handle) {
+                    opened.attachment.granted(offer, Granted { known, ids });
+                }
             }
             Message::RootRequest { handle } => {
                 if let Some(opened) = self.opened(handle) {

@@ -145,6 +145,11 @@ impl Vdisk {
         Ok((runs, journal.incarnation()))
     }
 
+    /// The VDISK as opened in the session of the moment, if it is.
+    pub(super) fn attachment(&self) -> Option<Arc<Attachment>> {
+        lock(&self.attachment).clone()
+    }
+
     pub(super) fn attach(&self, attachment: Arc<Attachment>) {
         *lock(&self.attachment) = Some(attachment);
     }

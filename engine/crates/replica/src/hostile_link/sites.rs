@@ -121,7 +121,7 @@ impl Sites {
 
     fn start_source(&mut self) {
         let runtime = runtime();
-        let source = runtime.block_on(async { Source::new() });
+        let source = runtime.block_on(async { Source::new(self.folder.path()) });
         for (disk, size) in SIZES.into_iter().enumerate() {
             let path = self.path("from", disk);
             let spec = EndpointSpec::File {

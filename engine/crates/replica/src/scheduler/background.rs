@@ -54,6 +54,10 @@ impl Scheduler {
 
     fn take_allocated(&mut self) -> Option<Work> {
         while let Some((first, count)) = self.allocated.pop_front() {
+            if self.waits_for_device(first) {
+                self.allocated.push_front((first, count));
+                return None;
+            }
             if count > 1 {
                 self.allocated.push_front((first + 1, count - 1));
             }
@@ -63,6 +67,11 @@ impl Scheduler {
             }
         }
         None
+    }
+
+    fn waits_for_device(&self, chunk: u32) -> bool {
+        let pending = self.chunks.phase(chunk) == Phase::Pending;
+        self.loading && !self.room && pending && !self.chunks.is_outdated(chunk)
     }
 
     fn take_chunk(&mut self, chunk: u32) -> Work {

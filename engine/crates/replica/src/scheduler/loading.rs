@@ -137,6 +137,21 @@ impl Scheduler {
         }
     }
 
+    /// Whether [`Scheduler::take_released`] would return any.
+    pub fn has_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
+    /// Whether a device takes more; while none does, chunks for devices stay PENDING.
+    pub fn set_room(&mut self, room: bool) {
+        self.room = room;
+    }
+
+    /// Whether chunks wait for a device that takes them.
+    pub fn wants_device(&self) -> bool {
+        self.loading && !self.room && self.chunks.count(Phase::Pending) > 0
+    }
+
     /// Chunks since the last call whose loads need not be remembered any more.
     pub fn take_released(&mut self) -> BTreeSet<u32> {
         std::mem::take(&mut self.released)

@@ -7,6 +7,7 @@ use crate::conversation::LostData;
 use crate::trouble::TroubleCode;
 use drover_link::Message;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// The VDISK in the session of the moment.
@@ -111,11 +112,13 @@ impl Vdisk {
     /// A piece of the destination's chunk states. When it was the last one missing, returns what
     /// the tasks of the attachment need.
     pub(super) fn opened(
-        &self,
+        self: &Arc<Self>,
         handle: u32,
         first: u32,
         runs: impl Iterator<Item = (bool, u32)>,
+        incarnation: u64,
     ) -> Result<Option<(Outbox, CancellationToken)>, String> {
+        let loads = lock(&self.loads);
         let mut state = lock(&self.state);
         let State {
             attachment,
@@ -153,7 +156,7 @@ impl Vdisk {
         sent.resent_bytes += scheduler.opened(
             pieces.into_values().flatten(),
             attachment.forgot,
-            |_| false,
+            |chunk| !loads.trusts(chunk, incarnation),
         );
         if trouble
             .as_ref()
@@ -162,11 +165,16 @@ impl Vdisk {
             *trouble = None;
         }
         let parts = (attachment.outbox.clone(), attachment.cancel.clone());
+        state.incarnation = Some(incarnation);
         state.replies.clear();
         state.root_asked = false;
         state.after_progress();
-        drop(state);
+        let released = state.scheduler.has_released();
+        drop((state, loads));
         self.wake();
+        if released {
+            self.drop_notes();
+        }
         Ok(Some(parts))
     }
 }

@@ -1,11 +1,12 @@
 //! Background replication: explores, reads ahead, sends.
 
 use super::differing::blocks_to_send;
+use super::devices::{Content, Job};
 use super::lock;
-use super::outbox::{Lane, Outbox};
+use super::outbox::{Lane, Outbox, is_zero};
 use super::vdisk::Vdisk;
 use crate::budget::Share;
-use crate::chunk::CHUNK_SIZE;
+use crate::chunk::{CHUNK_SIZE, Hash};
 use crate::endpoint::{Span, zero_chunks};
 use crate::scheduler::Work;
 use crate::trouble::{Trouble, TroubleCode};
@@ -27,7 +28,9 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
         let memory = outbox.memory(Lane::Background, u64::from(CHUNK_SIZE)).await;
         vdisk.limits.look(&vdisk, &outbox);
         let work = {
+            let room = outbox.lanes.shared.devices.have_room();
             let mut state = lock(&vdisk.state);
+            state.scheduler.set_room(room);
             match state.may_take(&cancel) {
                 true => state.scheduler.take_background(),
                 false => None,
@@ -41,6 +44,11 @@ pub(super) async fn run(vdisk: Arc<Vdisk>, outbox: Outbox, cancel: CancellationT
             continue;
         };
         let (vdisk, outbox, cancel) = (vdisk.clone(), outbox.clone(), cancel.clone());
+        if let Work::Load { id, chunk } = work {
+            // It does not depend on the link, and must not be left half-way.
+            tokio::spawn(async move { load_chunk(&vdisk, &outbox, id, chunk, memory).await });
+            continue;
+        }
         tokio::spawn(async move {
             cancel
                 .run_until_cancelled(act(&vdisk, &outbox, work, memory))
@@ -163,6 +171,48 @@ async fn send_chunk(
         }
     }
     Ok(())
+}
+
+/// Reads a chunk for a transport device.
+async fn load_chunk(vdisk: &Arc<Vdisk>, outbox: &Outbox, id: u64, chunk: u32, memory: Share) {
+    let attempt = vdisk.attempt();
+    let geometry = vdisk.geometry();
+    let (offset, raw_length) = (geometry.offset(chunk), geometry.length(chunk));
+    let read = match vdisk.read(offset, raw_length).await {
+        Ok(read) => read,
+        Err(trouble) => return vdisk.fail(attempt, id, trouble),
+    };
+    vdisk.note_unreadable(offset, raw_length, &read.unreadable);
+    let devices = &outbox.lanes.shared.devices;
+    let hash: Option<Hash> = (!is_zero(&read.bytes)).then(|| blake3::hash(&read.bytes).into());
+    let Some(device) = devices.choose(hash.as_ref()) else {
+        return vdisk.not_loaded(std::iter::once(id));
+    };
+    let content = hash.map(|hash| {
+        let (compression, payload) = device.compressor.compress(&read.bytes);
+        Content {
+            hash,
+            compression,
+            payload,
+        }
+    });
+    drop(read);
+    let bytes = content.as_ref().map_or(0, |content| content.payload.len());
+    let paced = vdisk.limits.pace();
+    outbox.lanes.shared.pacing.pay_aside(bytes as u64).await;
+    drop(paced);
+    let held_up = device.is_behind();
+    device
+        .compressor
+        .sent(u64::from(raw_length), bytes as u64, held_up);
+    device.put(Job {
+        vdisk: vdisk.clone(),
+        id,
+        chunk,
+        raw_length,
+        content,
+        _memory: memory,
+    });
 }
 
 /// The last of the background data need not wait for the next batch.

@@ -27,8 +27,11 @@ pub enum Limit {
     Processor,
     /// For the link, or for a destination that does not take it off the link.
     Link,
+    /// For a transport device.
+    Device,
 }
 
+/// Those that are found out by where chunks are.
 const KINDS: [Limit; 4] = [Limit::Source, Limit::Pacing, Limit::Processor, Limit::Link];
 
 /// Means over the latest looks.

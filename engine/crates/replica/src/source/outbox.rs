@@ -264,7 +264,7 @@ impl Packed {
 }
 
 /// Whether all bytes are zero. Data is found out by its first bytes as a rule.
-fn is_zero(raw: &[u8]) -> bool {
+pub(super) fn is_zero(raw: &[u8]) -> bool {
     let (head, words, tail) = {
         let split = raw.len() - raw.len() % 64;
         (&raw[..raw.len().min(64)], &raw[..split], &raw[split..])

@@ -226,12 +226,13 @@ impl Reception {
         handle: u32,
         first: u32,
         runs: impl Iterator<Item = (bool, u32)>,
+        incarnation: u64,
     ) -> Result<(), LinkError> {
         let Some(vdisk) = self.vdisk(handle) else {
             return Ok(());
         };
         let parts = vdisk
-            .opened(handle, first, runs)
+            .opened(handle, first, runs, incarnation)
             .map_err(LinkError::Protocol)?;
         if let Some((outbox, cancel)) = parts {
             self.feed(&vdisk, &outbox, &cancel);
@@ -270,9 +271,10 @@ impl Receive for Reception {
                 handle,
                 first,
                 runs,
+                incarnation,
                 ..
             } => {
-                self.opened(handle, first, runs.iter())?;
+                self.opened(handle, first, runs.iter(), incarnation)?;
             }
             Message::Window { handle, limit } => {
                 if let Some(vdisk) = self.vdisk(handle) {
@@ -311,6 +313,16 @@ impl Receive for Reception {
             } => {
                 if let Some(vdisk) = self.vdisk(handle) {
                     vdisk.block_hash_reply(request, hashes);
+                }
+            }
+            Message::Offer {
+                handle,
+                offer,
+                load,
+                chunks,
+            } => {
+                if let Some(vdisk) = self.vdisk(handle) {
+                    vdisk.answer_offer(handle, offer, load, chunks);
                 }
             }
             Message::RootReply { handle, root } => {

@@ -13,6 +13,7 @@ use crate::disk_time::DiskStatus;
 use crate::scheduler::Scheduler;
 use crate::trouble::Trouble;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -80,7 +81,7 @@ pub struct VdiskStatus {
 pub struct BackgroundStatus {
     /// What was asked for.
     pub mode: Option<Mode>,
-    /// `idle`, `running` or `done`.
+    /// `idle`, `running`, `loaded` while all that is left is on transport devices, or `done`.
     pub state: &'static str,
     /// Bytes of the VDISK.
     pub total_bytes: u64,
@@ -88,6 +89,10 @@ pub struct BackgroundStatus {
     pub done_bytes: u64,
     /// The rest.
     pub left_bytes: u64,
+    /// Part of `left_bytes` that is on transport devices and waits to be unloaded.
+    pub loaded_bytes: u64,
+    /// The same by device.
+    pub devices: BTreeMap<String, u64>,
 }
 
 /// Progress of an epoch.
@@ -133,6 +138,8 @@ pub struct Sent {
     pub wire_bytes: u64,
     /// Zeros sent as runs.
     pub zero_bytes: u64,
+    /// Written to transport devices, before compression.
+    pub loaded_bytes: u64,
     /// Found equal by comparison, not sent.
     pub skipped_bytes: u64,
     /// Part of `raw_bytes` that was foreground.
@@ -239,12 +246,25 @@ impl Source {
 }
 
 impl Vdisk {
+    /// Bytes that are noted as loaded, by device; those of the last look while a disk is waited for.
+    fn on_devices(&self) -> BTreeMap<String, u64> {
+        if let Ok(loads) = self.loads.try_lock() {
+            let counts = loads.by_device().into_iter();
+            let bytes = counts.map(|(device, chunks)| {
+                (device, u64::from(chunks) * u64::from(CHUNK_SIZE))
+            });
+            *lock(&self.seen_on_devices) = bytes.collect();
+        }
+        lock(&self.seen_on_devices).clone()
+    }
+
     /// Its state.
     pub fn status(&self) -> VdiskStatus {
+        let devices = self.on_devices();
         let state = lock(&self.state);
         let scheduler = &state.scheduler;
         let left_epoch = scheduler.epoch_left();
-        let background = background_status(scheduler, state.mode);
+        let background = background_status(scheduler, state.mode, devices);
         let phase = match (&state.trouble, scheduler.is_clean()) {
             (Some(_), _) => "held",
             (None, true) => "clean",
@@ -258,6 +278,7 @@ impl Vdisk {
             self.limits.look(self, &attachment.outbox);
         }
         let running = background.state == "running" && phase == "replicating";
+        let no_device = background.state == "running" && scheduler.wants_device();
         VdiskStatus {
             size: self.geometry().size(),
             chunk_size: CHUNK_SIZE,
@@ -266,7 +287,10 @@ impl Vdisk {
             on_read_error: state.on_read_error,
             unreadable: state.unreadable.status(),
             disk: self.disk.status(),
-            limited_by: self.limits.limit().filter(|_| running),
+            limited_by: match no_device {
+                true => Some(Limit::Device),
+                false => self.limits.limit().filter(|_| running),
+            },
             background,
             epoch: state.epoch.as_ref().map(|epoch| EpochStatus {
                 number: epoch.number,
@@ -294,14 +318,20 @@ fn bytes_of(scheduler: &Scheduler, chunks: u32) -> u64 {
         .min(u64::from(chunks) * u64::from(CHUNK_SIZE))
 }
 
-fn background_status(scheduler: &Scheduler, mode: Option<Mode>) -> BackgroundStatus {
+fn background_status(
+    scheduler: &Scheduler,
+    mode: Option<Mode>,
+    devices: BTreeMap<String, u64>,
+) -> BackgroundStatus {
+    let chunks = scheduler.geometry().chunks();
     let left = scheduler.background_left();
-    let done = scheduler.geometry().chunks() - left;
+    let done = chunks - (left + scheduler.loaded_chunks()).min(chunks);
     let total_bytes = scheduler.geometry().size();
     let done_bytes = bytes_of(scheduler, done);
     let state = match mode {
         None => "idle",
         Some(_) if left > 0 || scheduler.must_forget() => "running",
+        Some(_) if scheduler.loaded_chunks() > 0 => "loaded",
         Some(_) => "done",
     };
     BackgroundStatus {
@@ -310,6 +340,8 @@ fn background_status(scheduler: &Scheduler, mode: Option<Mode>) -> BackgroundSta
         total_bytes,
         done_bytes,
         left_bytes: total_bytes - done_bytes,
+        loaded_bytes: bytes_of(scheduler, scheduler.loaded_chunks()),
+        devices,
     }
 }
 

@@ -4,10 +4,12 @@ use super::attachment::Attachment;
 use super::differing::Differing;
 use super::epoch::Epoch;
 use super::limits::Limits;
+use super::loads::Loads;
 use super::lock;
 use super::reading::OnReadError;
 use super::status::Sent;
 use super::unreadable::Unreadable;
+use crate::blocking::blocking;
 use crate::chunk::{Geometry, Hash, MAX_VDISK};
 use crate::disk_time::DiskTime;
 use crate::endpoint::{Access, Endpoint, EndpointSpec};
@@ -17,7 +19,8 @@ use crate::trouble::{Trouble, TroubleCode};
 use drover_link::Message;
 use drover_link::message::FaultCode;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,13 +33,20 @@ pub enum Mode {
     Copy,
     /// Hash at both ends, send what differs.
     Compare,
+    /// As copy, but to transport devices.
+    Load,
 }
 
 /// A VDISK that is replicated.
 pub struct Vdisk {
     name: String,
+    /// What a transport device shall say besides of whom the VDISK is.
+    label: Mutex<String>,
     geometry: Geometry,
     endpoint: Mutex<Arc<Endpoint>>,
+    /// Locked before `state`, and not by async tasks: it waits for a disk.
+    pub(super) loads: Mutex<Loads>,
+    pub(super) seen_on_devices: Mutex<BTreeMap<String, u64>>,
     pub(super) disk: DiskTime,
     pub(super) limits: Limits,
     pub(super) state: Mutex<State>,
@@ -47,6 +57,8 @@ pub struct Vdisk {
 /// What changes together, under one lock that is never held over a wait.
 pub(super) struct State {
     pub(super) scheduler: Scheduler,
+    /// Of the destination's journal.
+    pub(super) incarnation: Option<u64>,
     spec: EndpointSpec,
     pub(super) trouble: Option<Trouble>,
     pub(super) on_read_error: OnReadError,
@@ -68,15 +80,26 @@ pub(super) struct State {
 }
 
 impl Vdisk {
-    pub(super) async fn open(name: &str, size: u64, spec: EndpointSpec) -> Result<Self, Trouble> {
+    pub(super) async fn open(
+        name: &str,
+        size: u64,
+        spec: EndpointSpec,
+        notes: &Path,
+    ) -> Result<Self, Trouble> {
         if size == 0 || size > MAX_VDISK {
             let text = format!("a VDISK must have 1 to {MAX_VDISK} bytes, not {size}");
             return Err(Trouble::new(TroubleCode::SizeMismatch, text));
         }
         let geometry = Geometry::new(size);
         let endpoint = Endpoint::open(&spec, size, Access::Read).await?;
+        let loads = open_loads(notes, name, geometry).await?;
+        let mut scheduler = Scheduler::new(geometry);
+        loads
+            .chunks()
+            .for_each(|chunk| scheduler.was_loaded(chunk));
         let state = State {
-            scheduler: Scheduler::new(geometry),
+            scheduler,
+            incarnation: None,
             spec,
             trouble: None,
             on_read_error: OnReadError::default(),
@@ -95,8 +118,11 @@ impl Vdisk {
         };
         Ok(Vdisk {
             name: name.to_owned(),
+            label: Mutex::default(),
             geometry,
             endpoint: Mutex::new(Arc::new(endpoint)),
+            loads: Mutex::new(loads),
+            seen_on_devices: Mutex::default(),
             disk: DiskTime::default(),
             limits: Limits::default(),
             state: Mutex::new(state),
@@ -107,6 +133,15 @@ impl Vdisk {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a transport device shall say besides of whom the VDISK is.
+    pub fn set_label(&self, label: String) {
+        *lock(&self.label) = label;
+    }
+
+    pub(super) fn label(&self) -> String {
+        lock(&self.label).clone()
     }
 
     /// Its size and chunks.
@@ -159,7 +194,7 @@ impl Vdisk {
     pub(super) fn start_background(&self, mode: Mode) {
         let mut state = lock(&self.state);
         let running = match mode {
-            Mode::Copy => state.scheduler.background_left() > 0 || state.scheduler.must_forget(),
+            Mode::Copy | Mode::Load => state.scheduler.background_left() > 0 || state.scheduler.must_forget(),
             // Whoever asks again may have lost bitmaps since: what was compared before proves nothing.
             Mode::Compare => state.scheduler.must_forget(),
         };
@@ -170,6 +205,7 @@ impl Vdisk {
         match mode {
             Mode::Copy => state.scheduler.start_copy(),
             Mode::Compare => state.scheduler.start_compare(),
+            Mode::Load => state.scheduler.start_load(),
         }
         if state.scheduler.must_forget() {
             state.reopen = true;
@@ -238,7 +274,7 @@ impl Vdisk {
         self.wake();
     }
 
-    pub(super) fn acknowledged(&self, handle: u32, ids: &[u64]) {
+    pub(super) fn acknowledged(self: &Arc<Self>, handle: u32, ids: &[u64]) {
         let mut state = lock(&self.state);
         if state.handle() != Some(handle) {
             return;
@@ -247,8 +283,12 @@ impl Vdisk {
             state.scheduler.acknowledged(*id);
         }
         state.after_progress();
+        let released = state.scheduler.has_released();
         drop(state);
         self.wake();
+        if released {
+            self.drop_notes();
+        }
     }
 
     pub(super) fn hash_reply(&self, request: u64, runs: Vec<(u32, Hash)>) {
@@ -271,6 +311,17 @@ impl Vdisk {
             _ => state.scheduler.forget_verified(),
         }
     }
+}
+
+async fn open_loads(notes: &Path, name: &str, geometry: Geometry) -> Result<Loads, Trouble> {
+    let (notes, vdisk) = (notes.to_owned(), name.to_owned());
+    let opened = blocking(move || Loads::open(&notes, &vdisk, geometry)).await;
+    let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    opened.map_err(|error| {
+        let text =
+            format!("reading which chunks of VDISK {name} are on transport devices failed: {error}");
+        Trouble::new(TroubleCode::JournalError, text)
+    })
 }
 
 /// Whether the endpoint itself is what stopped the VDISK.
@@ -347,7 +398,7 @@ mod tests {
             path,
             create: false,
         };
-        let vdisk = Vdisk::open("vda", 1 << 20, spec).await.unwrap();
+        let vdisk = Vdisk::open("vda", 1 << 20, spec, folder.path()).await.unwrap();
         vdisk.start_background(Mode::Compare);
         lock(&vdisk.state).scheduler.opened([], true, |_| false);
         assert!(!lock(&vdisk.state).scheduler.must_forget(), "it goes on");

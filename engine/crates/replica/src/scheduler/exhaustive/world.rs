@@ -240,6 +240,7 @@ impl World {
             verify,
             doomed,
             released,
+            room: _,
             geometry: _,
             next_id: _,
         } = &self.scheduler;

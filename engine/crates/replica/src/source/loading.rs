@@ -1,0 +1,136 @@
+//! What a VDISK does with transport devices: chunks that were loaded, chunks that are offered, loads
+//! that are forgotten.
+
+use super::loads::LoadId;
+use super::lock;
+use super::vdisk::Vdisk;
+use crate::scheduler::Offered;
+use crate::trouble::{Trouble, TroubleCode};
+use device::DeviceId;
+use drover_link::Message;
+use drover_link::message::{NOT_NOW, NOT_WANTED};
+use std::io;
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+
+impl Vdisk {
+    /// Begins a load to a device. Blocks.
+    pub(super) fn begin_load(&self, device: DeviceId) -> io::Result<LoadId> {
+        let mut loads = lock(&self.loads);
+        let incarnation = lock(&self.state).incarnation;
+        let incarnation = incarnation.ok_or_else(|| io::Error::other("no destination yet"))?;
+        loads.begin(device, incarnation)
+    }
+
+    /// These chunks are on the medium of a device: (id of the work, chunk). Blocks. False if that
+    /// could not be noted; they go over the link then, and the VDISK is held.
+    pub(super) fn loaded(&self, load: LoadId, done: &[(u64, u32)]) -> bool {
+        let mut loads = lock(&self.loads);
+        let chunks: Vec<u32> = done.iter().map(|(_, chunk)| *chunk).collect();
+        let noted = loads.note(load, &chunks);
+        let mut state = lock(&self.state);
+        match &noted {
+            Ok(()) => {
+                for (id, chunk) in done {
+                    state.scheduler.loaded(*id);
+                    state.sent.loaded_bytes += u64::from(self.geometry().length(*chunk));
+                }
+            }
+            Err(error) => {
+                for (id, _) in done {
+                    state.scheduler.not_loaded(*id, true);
+                }
+                let text = format!(
+                    "noting which chunks of VDISK {} are on a transport device failed: {error}",
+                    self.name()
+                );
+                state.hold(self.name(), Trouble::new(TroubleCode::JournalError, text));
+            }
+        }
+        state.after_progress();
+        drop((state, loads));
+        self.wake();
+        noted.is_ok()
+    }
+
+    /// The device did not take these; they are pending again.
+    pub(super) fn not_loaded(&self, ids: impl Iterator<Item = u64>) {
+        let mut state = lock(&self.state);
+        ids.for_each(|id| state.scheduler.not_loaded(id, false));
+        drop(state);
+        self.wake();
+    }
+
+    /// Drops the notes of what need not be waited for any more.
+    pub(super) fn drop_notes(self: &Arc<Self>) {
+        let vdisk = self.clone();
+        spawn_blocking(move || {
+            let mut loads = lock(&vdisk.loads);
+            let released = lock(&vdisk.state).scheduler.take_released();
+            if let Err(error) = loads.release(released.iter().copied()) {
+                // They are waited for again by the next engine only.
+                tracing::warn!(vdisk = vdisk.name(), "notes of loads stay: {error}");
+            }
+        });
+    }
+
+    /// What is on this device comes another way. Returns how many chunks. Blocks.
+    pub(super) fn forget_device(&self, device: DeviceId) -> Result<usize, Trouble> {
+        let mut loads = lock(&self.loads);
+        let chunks = loads.forget(device).map_err(|error| {
+            let text = format!(
+                "forgetting what of VDISK {} is on the device failed: {error}",
+                self.name()
+            );
+            Trouble::new(TroubleCode::JournalError, text)
+        })?;
+        let count = chunks.len();
+        let mut state = lock(&self.state);
+        state.scheduler.forget_loaded(chunks);
+        state.after_progress();
+        drop((state, loads));
+        self.wake();
+        Ok(count)
+    }
+
+    /// The destination has chunks of a load at hand.
+    pub(super) fn answer_offer(
+        self: &Arc<Self>,
+        handle: u32,
+        offer: u64,
+        load: LoadId,
+        chunks: Vec<u32>,
+    ) {
+        let vdisk = self.clone();
+        spawn_blocking(move || vdisk.grant(handle, offer, load, &chunks));
+    }
+
+    fn grant(&self, handle: u32, offer: u64, load: LoadId, chunks: &[u32]) {
+        let loads = lock(&self.loads);
+        let mut state = lock(&self.state);
+        if state.handle() != Some(handle) || state.trouble.is_some() {
+            return;
+        }
+        let known = loads.knows(load);
+        let ids = chunks.iter().map(|chunk| {
+            let offered = match loads.has(load, *chunk) {
+                true => state.scheduler.offered(*chunk),
+                false => Offered::Unwanted,
+            };
+            match offered {
+                Offered::Take(id) => id,
+                Offered::Busy => NOT_NOW,
+                Offered::Unwanted => NOT_WANTED,
+            }
+        });
+        let ids = ids.collect();
+        if let Some(attachment) = &state.attachment {
+            attachment.outbox.say(Message::Grant {
+                handle,
+                offer,
+                known,
+                ids,
+            });
+        }
+    }
+}
