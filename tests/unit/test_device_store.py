@@ -50,6 +50,8 @@ def test_a_name_must_be_one_device(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="transport device"):
             store.get(unclear)
     assert store.find("aa") is None
+    store.save(Device(id=B, label="blue", wiped=True))
+    assert store.get("blue").id == A
 
 
 def test_a_database_without_devices_gets_them(tmp_path: Path) -> None:

@@ -62,10 +62,14 @@ class DeviceStore:
         return next((device for device in self.all() if device.id == device_id), None)
 
     def get(self, name: str) -> Device:
-        """The device with this label or id, or the only one whose id begins so. Raises InputError."""
+        """The device with this label or id, or the only one whose id begins so. Raises InputError.
+
+        A wiped device makes way for another that was given its label.
+        """
         devices = self.all()
         exact = [device for device in devices if name in (device.id, device.label)]
-        found = exact or [device for device in devices if name and device.id.startswith(name)]
+        kept = [device for device in exact if not device.wiped]
+        found = kept or exact or [device for device in devices if name and device.id.startswith(name)]
         if len(found) != 1:
             raise InputError(
                 f"{name!r} is more than one transport device" if found else f"there is no transport device {name!r}",
