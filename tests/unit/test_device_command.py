@@ -143,3 +143,12 @@ def test_forgetting_marks_it_lost_even_if_no_engine_runs(stick: Path) -> None:
     ]  # fmt: skip
     assert DeviceStore().uses(migration.id) == {DeviceStore().get("stick").id: Use.LOST}
     assert "No migration needs" in drover("forget", "stick")
+
+
+@pytest.mark.parametrize("words", [["m-none", "--device", "/x"], ["m-", "--device", "/x"], ["m-", "--device", "x"]])
+def test_resuming_with_a_device_that_is_none_changes_nothing(stick: Path, words: list[str]) -> None:
+    drover("init", stick)
+    migration = migrating(stick, Use.LOADED)
+    with pytest.raises(InputError):
+        CliRunner().invoke(app, ["resume", *words], catch_exceptions=False)
+    assert MigrationStore().get(migration.id) == migration

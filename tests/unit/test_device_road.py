@@ -57,6 +57,8 @@ def wrong(
             return "nothing is left to load and a device stays open"
     if compare and (decision.mode != "compare" or decision.open or decision.waiting):
         return "a comparison is no time for devices"
+    if not compare and not may_load and any(d.opened and n not in decision.close for n, d in devices.items()):
+        return "a device that takes no more cannot be carried away"
     if not compare and decision.mode == "load" and left and not may_load and decision.waiting is not Waiting.NO_ROOM:
         return "it waits for room and does not say so"
     if not compare and all(device.use.ended for device in devices.values()) and decision.mode != "copy":
@@ -126,11 +128,12 @@ class World:
         return decision
 
     def work(self) -> None:
-        if self.mode == "copy":
-            self.done, self.pending = self.done + self.pending, 0
+        """One chunk at a time."""
+        if self.mode == "copy" and self.pending:
+            self.done, self.pending = self.done + 1, self.pending - 1
         for i, opened in enumerate(self.opened):
             if self.mode == "load" and opened == "running" and self.pending:
-                moved = min(self.pending, self.room[i])
+                moved = min(1, self.pending, self.room[i])
                 self.pending, self.room[i], self.held[i] = (
                     self.pending - moved,
                     self.room[i] - moved,
@@ -152,6 +155,8 @@ class World:
             self.opened[i] = self.opened[i] and "failed"
         elif what == "unloaded" and self.use[i] is Use.LOADED:
             self.unload(i, damaged=False)
+        elif what == "unloaded unsaid" and self.use[i] is Use.LOADED:
+            self.done, self.held[i] = self.done + self.held[i], 0
         elif what == "damaged" and self.use[i] is Use.LOADED:
             self.unload(i, damaged=True)
         elif what == "given again":
@@ -173,7 +178,9 @@ class World:
             self.rest = True
 
 
-EVENTS = st.sampled_from(["nothing", "pulled", "plugged", "engine died", "lost", "unloaded", "damaged", "given again"])
+EVENTS = st.sampled_from(
+    ["nothing", "pulled", "plugged", "engine died", "lost", "unloaded", "unloaded unsaid", "damaged", "given again"]
+)
 
 
 @given(
@@ -191,9 +198,10 @@ def test_whatever_happens_it_ends_for_who_does_as_he_is_told(
         world.look()
         world.work()
         assert world.pending + world.done + sum(world.held) == chunks
-    for _ in range(40):
+    for _ in range(60):
         decision = world.look()
         world.work()
         world.help(decision.waiting)
     assert world.done == chunks, world
     assert world.look() == Decision(mode=world.look().mode)
+    assert all(use.ended or use is Use.PLANNED for use in world.use)

@@ -15,10 +15,10 @@ from rich.text import Text
 from drover.cli import options
 from drover.cli.output import print_json
 from drover.devices.folder import DeviceFolder, open_host
-from drover.devices.forget import forget as give_up
-from drover.devices.forget import needed_by
 from drover.devices.keys import own_identity
 from drover.devices.known import identity_of, make_device, open_device, open_key
+from drover.devices.needs import forget as give_up
+from drover.devices.needs import needed_by
 from drover.devices.reading import Reading
 from drover.devices.unload import Unloaded, find
 from drover.devices.unload import unload as unload_one

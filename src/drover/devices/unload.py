@@ -171,7 +171,7 @@ def _read(
     begun = False
     deadline = time.monotonic() + _PATIENCE
     while True:
-        engine = destination.insist(EngineClient.status)
+        engine = destination.insist(lambda client: client.status())
         if vdisks <= engine.vdisks.keys():
             deadline = time.monotonic() + _PATIENCE
         elif time.monotonic() > deadline:
@@ -211,7 +211,7 @@ def _what_is_left(source: _Engine, label: Label) -> int:
     deadline = time.monotonic() + _PATIENCE
     left, since = -1, time.monotonic()
     while True:
-        status: EngineStatus = source.insist(EngineClient.status)
+        status: EngineStatus = source.insist(lambda client: client.status())
         now = time.monotonic()
         if status.link.state != "up":
             if now > deadline:

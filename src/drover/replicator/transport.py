@@ -7,6 +7,7 @@ from typing import Literal
 
 from drover.devices.folder import DeviceFolder, open_host
 from drover.devices.known import identity_of, open_device, open_key
+from drover.devices.needs import refuse_if_loading
 from drover.engine.client import UNKNOWN_DEVICE
 from drover.engine.status import EngineStatus
 from drover.errors import DroverError, EngineError
@@ -215,7 +216,7 @@ class Transport:
 
 
 def add_devices(store: MigrationStore, migration: Migration, paths: Sequence[str]) -> None:
-    """Gives a migration more devices, or those again that it had. Raises DroverError, and changes nothing then."""
+    """Gives a migration more devices, or those again that it had. Raises DroverError and leaves it as it was then."""
     devices = DeviceStore(store.folder)
     host = open_host(migration.spec.source)
     try:
@@ -226,6 +227,8 @@ def add_devices(store: MigrationStore, migration: Migration, paths: Sequence[str
     known = devices.uses(migration.id)
     for device in opened:
         devices.saw(device.label.id, device.label.label, site=migration.spec.source, path=device.folder.path)
+        refuse_if_loading(devices.get(device.label.id), store, but_for=migration.id)
+    for device in opened:
         migration.facts.device_paths[device.label.id] = device.folder.path
         again = known.get(device.label.id) in (Use.LOADING, Use.LOADED)
         devices.use([device.label.id], migration.id, Use.LOADING if again else Use.PLANNED)

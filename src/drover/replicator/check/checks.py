@@ -12,7 +12,7 @@ from drover.platforms.libvirt.host import Host, host_of
 from drover.platforms.libvirt.inventory import describe, find_domain
 from drover.replicator.check import destination, devices, link, source
 from drover.replicator.check.report import Report
-from drover.store import DeviceStore, MigrationStore
+from drover.store import MigrationStore
 
 _CLOCK_SLACK = 3600.0
 """Seconds that the hosts' clocks may differ: certificates allow a day, logs should still be readable."""
@@ -36,7 +36,7 @@ def check(spec: Spec, store: MigrationStore, device_paths: Sequence[str] = ()) -
         with report.looking_at("destination"):
             destination.check(report, with_destination, vm, domain, spec)
         if device_paths:
-            devices.check(report, hosts[0], device_paths, vm, spec, DeviceStore(store.folder))
+            devices.check(report, hosts[0], device_paths, vm, spec, store)
         with report.looking_at("clocks"):
             _clocks(report, *hosts)
         if report.passed:

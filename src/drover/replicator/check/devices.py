@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from drover.devices.known import open_device
+from drover.devices.needs import refuse_if_loading
 from drover.errors import InputError
 from drover.model.migration import Spec
 from drover.model.units import format_duration, format_rate, format_size
 from drover.model.vm import Vm
 from drover.platforms.libvirt.host import Host
 from drover.replicator.check.report import Report
-from drover.store import DeviceStore
+from drover.store import DeviceStore, MigrationStore
 
 _LEAST = 64 << 20
 """Bytes below which a device carries nothing worth the way."""
@@ -17,12 +18,12 @@ _DISK = 100e6
 """Bytes/s of an ordinary disk on USB; how fast this one is only loading it shows."""
 
 
-def check(report: Report, host: Host, paths: Sequence[str], vm: Vm, spec: Spec, store: DeviceStore) -> None:
+def check(report: Report, host: Host, paths: Sequence[str], vm: Vm, spec: Spec, migrations: MigrationStore) -> None:
     """Also says what fits, and roughly how long loading takes."""
     free = 0
     for path in paths:
         with report.looking_at(f"device {path}"):
-            free += _device(report, host, path, spec.source, store)
+            free += _device(report, host, path, spec.source, migrations)
     allocated = sum(vdisk.allocated for vdisk in vm.vdisks if vdisk.replicable)
     fits = min(free, allocated)
     words = f"{format_size(allocated)} by road, about {format_duration(fits / _DISK)} to load at {format_rate(_DISK)}"
@@ -36,14 +37,16 @@ def check(report: Report, host: Host, paths: Sequence[str], vm: Vm, spec: Spec, 
     report.good("by road", words)
 
 
-def _device(report: Report, host: Host, path: str, site: str, store: DeviceStore) -> int:
+def _device(report: Report, host: Host, path: str, site: str, migrations: MigrationStore) -> int:
     """Bytes that it has room for."""
+    store = DeviceStore(migrations.folder)
     opened = open_device(host, path, store)
     label, room = opened.label, opened.folder.room()
     if label.id in report.devices:
         raise InputError(f"the device {label.label} was named twice", remedy="name each device once")
-    report.devices[label.id] = opened.folder.path
     store.saw(label.id, label.label, site=site, path=opened.folder.path)
+    refuse_if_loading(store.get(label.id), migrations)
+    report.devices[label.id] = opened.folder.path
     if room.free < _LEAST:
         report.bad(
             f"device {label.label}",

@@ -1,11 +1,11 @@
-"""Giving up a transport device that is lost: what is on it alone is copied over the network."""
+"""Who needs a transport device; giving up one that is lost: what is on it alone is copied over the network."""
 
 from dataclasses import dataclass
 
 from drover.devices.folder import open_host
 from drover.engine.client import UNKNOWN_DEVICE, EngineClient
 from drover.engine.launcher import EngineHome
-from drover.errors import DroverError, EngineError
+from drover.errors import DroverError, EngineError, InputError
 from drover.model.device import Device, Use
 from drover.model.migration import Migration
 from drover.store import DeviceStore, MigrationStore
@@ -40,6 +40,16 @@ def needed_by(device: Device, migrations: MigrationStore) -> list[Migration]:
         for migration in migrations.all(include_ended=False)
         if device.id in migration.spec.devices and not device.uses.get(migration.id, Use.PLANNED).ended
     ]
+
+
+def refuse_if_loading(device: Device, migrations: MigrationStore, *, but_for: str | None = None) -> None:
+    """Raises InputError if the device is loaded for another migration: one engine at a time writes packs."""
+    for migration in needed_by(device, migrations):
+        if migration.id != but_for and device.uses.get(migration.id, Use.PLANNED) in (Use.PLANNED, Use.LOADING):
+            raise InputError(
+                f"the device {device.label} is to be loaded by {migration.id} of {migration.spec.vm}",
+                remedy="take another, or wait until that says that it can be carried",
+            )
 
 
 def _tell_source(migration: Migration, device: str) -> int | None:
