@@ -21,12 +21,13 @@ def check(
     pool: options.Pool = [],  # noqa: B006
     format: options.Format = [],  # noqa: B006
     destination_address: options.DestinationAddress = None,
+    device: options.Device = [],  # noqa: B006
     json: options.Json = False,
 ) -> None:
     """Look at everything that a migration needs; each check that fails says what to do. Changes nothing."""
     given = {"destination_address": destination_address} if destination_address else {}
     spec = options.specification(vm, source, destination, network, pool, format, **given)
-    report, _ = run_checks(spec, MigrationStore())
+    report, _ = run_checks(spec, MigrationStore(), device)
     if json:
         print_json(report.as_json())
     else:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from drover import __version__
 from drover.cli import cancel, check, clean, migrate, resume, status
+from drover.cli.device import app as device
 from drover.errors import DroverError
 from drover.lab.command import app as lab
 
@@ -23,6 +24,7 @@ app.command("status")(status.status)
 app.command("resume")(resume.resume)
 app.command("cancel")(cancel.cancel)
 app.command("clean")(clean.clean)
+app.add_typer(device, name="device")
 app.add_typer(lab, name="lab")
 
 

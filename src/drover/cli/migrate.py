@@ -33,6 +33,8 @@ def migrate(
     connections: options.Connections = None,
     compression: options.Compression = None,
     destination_address: options.DestinationAddress = None,
+    device: options.Device = [],  # noqa: B006
+    rest_by_network: options.RestByNetwork = None,
     json: options.Json = False,
 ) -> None:
     """Move a running VM to another site: check, replicate, cut over, verify. The source VM is kept, shut off."""
@@ -49,12 +51,13 @@ def migrate(
         connections=connections,
         compression=compression,
         destination_address=destination_address,
+        rest_by_network=rest_by_network,
     )
     spec = options.specification(vm, source, destination, network, pool, format, **given)
     store = MigrationStore()
     if not json:
         Console().print(f"[dim]checking {vm} …[/]")
-    report, _ = check(spec, store)
+    report, _ = check(spec, store, device)
     if json:
         print_json(report.as_json())
     else:

@@ -96,6 +96,22 @@ DestinationAddress = Annotated[
         "--destination-address", metavar="ADDRESS", help="Where the source host reaches the destination host."
     ),
 ]
+Device = Annotated[
+    list[str],
+    typer.Option(
+        "--device",
+        metavar="PATH",
+        help="Carry the bulk by road on the transport device mounted here at the source's host (`drover device init`). "
+        "Repeatable.",
+    ),
+]
+RestByNetwork = Annotated[
+    bool | None,
+    typer.Option(
+        "--rest-by-network/--no-rest-by-network",
+        help="Send what does not fit onto the devices over the network. Default: wait for another device.",
+    ),
+]
 
 
 def settings(
@@ -112,6 +128,7 @@ def settings(
     connections: int | None,
     compression: str | None,
     destination_address: str | None,
+    rest_by_network: bool | None,
 ) -> dict[str, Any]:
     """The fields of a Spec that were given; what was left out is absent, so that it keeps its value or default."""
     if cutover is not None and cutover not in list(Cutover):
@@ -135,6 +152,7 @@ def settings(
         "connections": connections,
         "compression": compression,
         "destination_address": destination_address,
+        "rest_by_network": rest_by_network,
     }
     return {name: value for name, value in given.items() if value is not None}
 

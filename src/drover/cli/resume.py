@@ -23,6 +23,8 @@ def resume(
     connections: options.Connections = None,
     compression: options.Compression = None,
     destination_address: options.DestinationAddress = None,
+    device: options.Device = [],  # noqa: B006
+    rest_by_network: options.RestByNetwork = None,
     json: options.Json = False,
 ) -> None:
     """Go on with a migration from wherever it stands; only what changed or was not acknowledged is sent again."""
@@ -39,7 +41,8 @@ def resume(
         connections=connections,
         compression=compression,
         destination_address=destination_address,
+        rest_by_network=rest_by_network,
     )
     store = MigrationStore()
     migration = store.get(migration_id)
-    watch(store, migration, json=json, changes=given)
+    watch(store, migration, json=json, changes=given, devices=device)

@@ -1,7 +1,7 @@
 """Watching a migration: a live view on a terminal, plain lines elsewhere, JSON lines on demand."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -17,6 +17,7 @@ from drover.model.units import format_duration, format_rate, format_size
 from drover.replicator.events import Event, Message, Progress
 from drover.replicator.migrate import migrate
 from drover.replicator.run import Run
+from drover.replicator.transport import add_devices
 from drover.store import MigrationStore
 
 _LIMITS = {
@@ -25,14 +26,27 @@ _LIMITS = {
     "link": "link",
     "processor": "source host's processors",
     "pacing": "bandwidth that was set",
+    "device": "transport device",
 }
 _QUIET = 5.0
 """Seconds between progress lines where there is no terminal to redraw."""
 
 
-def watch(store: MigrationStore, migration: Migration, *, json: bool, changes: Mapping[str, Any] | None = None) -> None:
-    """Runs a migration to its end and shows it. `changes` are settings that replace those of its specification."""
+def watch(
+    store: MigrationStore,
+    migration: Migration,
+    *,
+    json: bool,
+    changes: Mapping[str, Any] | None = None,
+    devices: Sequence[str] = (),
+) -> None:
+    """Runs a migration to its end and shows it.
+
+    `changes` are settings that replace those of its specification, `devices` paths of transport devices to add.
+    """
     with store.running(migration):
+        if devices:
+            add_devices(store, migration, devices)
         if changes:
             migration.spec = changed(migration.spec, dict(changes))
             store.save(migration)
@@ -98,12 +112,13 @@ def _facts(progress: Progress) -> str:
     downtime = "?" if progress.predicted_downtime is None else format_duration(progress.predicted_downtime)
     left = "" if progress.time_left is None else f" · {format_duration(progress.time_left)} left"
     slow = "" if progress.limited_by is None else f", limited by the {_LIMITS[progress.limited_by]}"
+    road = "" if not progress.loaded else f" · {format_size(progress.loaded)} on devices"
     zeros = "" if not progress.unreadable else f" · {format_size(progress.unreadable)} unreadable, sent as zeros"
     return (
         f"{progress.state}{left} · {format_rate(progress.rate)}, {format_rate(progress.wire_rate)} on the wire{slow} · "
         f"VM writes {format_rate(progress.vm_write_rate)} · epoch {progress.epoch}: "
         f"{format_size(progress.epoch_bytes)} in {format_duration(progress.epoch_seconds)} · "
-        f"predicted downtime {downtime} · link {progress.link}{zeros}"
+        f"predicted downtime {downtime} · link {progress.link}{road}{zeros}"
     )
 
 

@@ -7,13 +7,17 @@ from typing import Any
 import httpx2
 
 from drover.engine.certificates import Credentials
-from drover.engine.status import EngineInfo, EngineStatus, VdiskStatus
+from drover.engine.status import DeviceStatus, EngineInfo, EngineStatus, VdiskStatus
 from drover.errors import EngineError
 from drover.model.migration import OnReadError
 
 Endpoint = Mapping[str, object]
 GONE = "engine_gone"
 """Code of the EngineError raised when no engine answers at the socket."""
+UNKNOWN_DEVICE = "unknown_device"
+"""Code of the EngineError raised for a transport device that the engine does not have open."""
+_DEVICE_TIMEOUT = 300.0
+"""Seconds that a slow device may take to open, or to have its packs finished and synced."""
 
 
 def nbd(socket: str, export: str) -> Endpoint:
@@ -64,12 +68,23 @@ class EngineClient:
         self._call("PUT", "/v1/link", body)
 
     def put_vdisk(
-        self, name: str, *, size: int, endpoint: Endpoint, on_read_error: OnReadError | None = None
+        self,
+        name: str,
+        *,
+        size: int,
+        endpoint: Endpoint,
+        on_read_error: OnReadError | None = None,
+        label: str | None = None,
     ) -> VdiskStatus:
-        """Makes a VDISK known; `on_read_error` is for a source, which stops if nothing else is said."""
+        """Makes a VDISK known; `on_read_error` is for a source, which stops if nothing else is said.
+
+        `label` is for a source too: transport devices say by it whose VDISK they hold.
+        """
         body: dict[str, object] = {"size": size, "endpoint": dict(endpoint)}
         if on_read_error is not None:
             body["on_read_error"] = on_read_error
+        if label is not None:
+            body["label"] = label
         answer = self._call("PUT", f"/v1/vdisks/{name}", body)
         return VdiskStatus.model_validate(answer)
 
@@ -78,6 +93,19 @@ class EngineClient:
 
     def background(self, name: str, mode: str) -> None:
         self._call("POST", f"/v1/vdisks/{name}/background", {"mode": mode})
+
+    def put_device(self, device: str, *, path: str, key: bytes, purpose: str) -> DeviceStatus:
+        """Opens a transport device to `load` (source), `unload` (destination) or `verify`; a failed one anew."""
+        body = {"path": path, "key": key.hex(), "purpose": purpose}
+        return DeviceStatus.model_validate(self._call("PUT", f"/v1/devices/{device}", body, timeout=_DEVICE_TIMEOUT))
+
+    def remove_device(self, device: str) -> None:
+        """Finishes the packs of a device that is loaded, ends whatever else is done with it, and lets go of it."""
+        self._call("DELETE", f"/v1/devices/{device}", timeout=_DEVICE_TIMEOUT)
+
+    def forget_device(self, device: str) -> int:
+        """What is on that device alone has to be copied again; the number of chunks. For a source."""
+        return int(self._call("POST", f"/v1/devices/{device}/forget", {})["chunks"])
 
     def epoch(self, name: str, number: int, *, endpoint: Endpoint, bitmap: str) -> None:
         body = {"epoch": number, "endpoint": dict(endpoint), "bitmap": bitmap}
@@ -101,10 +129,13 @@ class EngineClient:
     def stop(self) -> None:
         self._call("POST", "/v1/stop", {})
 
-    def _call(self, method: str, path: str, body: object = None) -> Any:
+    def _call(self, method: str, path: str, body: object = None, *, timeout: float | None = None) -> Any:
+        patience = self._http.timeout if timeout is None else timeout
         try:
             answer = (
-                self._http.request(method, path, json=body) if body is not None else self._http.request(method, path)
+                self._http.request(method, path, timeout=patience)
+                if body is None
+                else self._http.request(method, path, json=body, timeout=patience)
             )
         except httpx2.TimeoutException as error:
             raise EngineError(f"the {self.name} engine does not answer {method} {path}: {error}", code=GONE) from error

@@ -51,9 +51,13 @@ class EngineHome:
         """Path on the host of something in this folder."""
         return f"{self.path}/{name}"
 
+    def client(self) -> EngineClient:
+        """A client to the engine in this folder, which may not run: its calls then raise EngineError."""
+        return EngineClient(self.role, self.host.socket(self.file("engine.sock")))
+
     def start(self) -> EngineClient:
         """A client to the engine in this folder, which is started unless it runs already. Raises DroverError."""
-        client = EngineClient(self.role, self.host.socket(self.file("engine.sock")))
+        client = self.client()
         with contextlib.suppress(EngineError):
             client.info()
             return client
@@ -65,7 +69,7 @@ class EngineHome:
         deadline = time.monotonic() + 15
         while True:
             client.close()
-            client = EngineClient(self.role, self.host.socket(self.file("engine.sock")))
+            client = self.client()
             try:
                 client.info()
             except EngineError as error:

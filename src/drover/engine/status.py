@@ -21,11 +21,23 @@ class Fault(_Answer):
 
 
 class Background(_Answer):
-    mode: Literal["copy", "compare"] | None = None
-    state: Literal["idle", "running", "done"] = "idle"
+    """`loaded`: nothing is pending, but the destination does not have all of what lies on transport devices."""
+
+    mode: Literal["copy", "compare", "load"] | None = None
+    state: Literal["idle", "running", "loaded", "done"] = "idle"
     total_bytes: int = 0
     done_bytes: int = 0
     left_bytes: int = 0
+    """What the destination does not have yet, on devices or not."""
+    loaded_bytes: int = 0
+    """Of what is left: on transport devices and not unloaded yet."""
+    devices: dict[str, int] = {}
+    """The same by device."""
+
+    @property
+    def pending_bytes(self) -> int:
+        """Of what is left: neither at the destination nor on a device."""
+        return max(self.left_bytes - self.loaded_bytes, 0)
 
 
 class Epoch(_Answer):
@@ -79,6 +91,51 @@ class VdiskStatus(_Answer):
     total_chunks: int = 0
 
 
+class Damage(_Answer):
+    """A place of a device that does not open. Without an index it is not known whose it was."""
+
+    pack: int
+    offset: int
+    bytes: int
+    vdisk: str | None = None
+    chunk: int | None = None
+    why: str
+
+
+class Load(_Answer):
+    """What the writer of a device said of one VDISK on it."""
+
+    load: str
+    migration: str
+    vdisk: str
+    size: int
+    chunks: int
+
+
+class DeviceStatus(_Answer):
+    """A transport device that an engine has open."""
+
+    path: str
+    purpose: Literal["load", "unload", "verify"]
+    state: Literal["running", "full", "failed", "done", "closed"]
+    error: str | None = None
+    written_bytes: int = 0
+    read_bytes: int = 0
+    total_bytes: int = 0
+    free_bytes: int = 0
+    blocks: int = 0
+    places: int = 0
+    loaded_chunks: int = 0
+    unloaded_chunks: int = 0
+    skipped_chunks: int = 0
+    refused_chunks: int = 0
+    """The source does not want them: an older copy, or the destination had them already."""
+    damaged: int = 0
+    damages: list[Damage] = []
+    """At most 64 of them."""
+    loads: list[Load] = []
+
+
 class Connection(_Answer):
     """One connection of the link: `up`, `connecting`, or `waiting` to be dialled again."""
 
@@ -109,6 +166,11 @@ class EngineStatus(_Answer):
     role: str | None = None
     link: LinkStatus
     vdisks: dict[str, VdiskStatus] = {}
+    devices: dict[str, DeviceStatus] = {}
+
+    def on_device(self, device: str) -> int:
+        """Bytes that are on this device and that the destination does not have; only a source's engine knows."""
+        return sum(vdisk.background.devices.get(device, 0) for vdisk in self.vdisks.values())
 
 
 class EngineInfo(_Answer):

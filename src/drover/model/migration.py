@@ -99,6 +99,10 @@ class Spec(BaseModel):
     compression: str = "auto"
     destination_address: str | None = None
     """Where the destination's engine listens for the source's; None finds an address that works."""
+    devices: list[str] = []
+    """Ids of the transport devices that carry the background; without any it goes over the network."""
+    rest_by_network: bool = False
+    """What does not fit onto the devices goes over the network instead of waiting for another device."""
 
 
 class ReplicaVdisk(BaseModel):
@@ -187,6 +191,8 @@ class Facts(BaseModel):
     """By VDISK name; those that have none are left out."""
     sent_bytes: int = 0
     """Bytes that earlier engines of this migration put on the wire."""
+    device_paths: dict[str, str] = {}
+    """By transport device: where it is, or was, plugged in at the source's host."""
 
 
 class Migration(BaseModel):

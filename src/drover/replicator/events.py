@@ -17,6 +17,8 @@ class VdiskProgress:
     left: int
     dirty: int
     """Written by the VM since the last sealed epoch."""
+    loaded: int = 0
+    """Of what is left: on transport devices, on its way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,11 @@ class Progress:
     """What cannot be met at today's write rate, and what would help."""
     verified: int = 0
     limited_by: str | None = None
-    """What keeps the background from being faster: source, destination, link, processor, pacing."""
+    """What keeps the background from being faster: source, destination, link, processor, pacing, device."""
     unreadable: int = 0
     """Bytes that could not be read and arrive as zeros."""
     holding: str | None = None
-    """Why the cutover gate is shut."""
+    """Why the cutover gate is shut, or what devices wait for."""
 
     @property
     def size(self) -> int:
@@ -87,8 +89,13 @@ class Progress:
     def done(self) -> int:
         return sum(vdisk.done for vdisk in self.vdisks)
 
+    @property
+    def loaded(self) -> int:
+        return sum(vdisk.loaded for vdisk in self.vdisks)
+
     def as_json(self) -> dict[str, Any]:
-        return {"event": "progress", **asdict(self), "size": self.size, "done": self.done}
+        totals = {"size": self.size, "done": self.done, "loaded": self.loaded}
+        return {"event": "progress", **asdict(self), **totals}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from drover.errors import DroverError, EngineError, HoldError, InputError, MigrationError
+from drover.model.device import Use
 from drover.model.migration import Cutover, CutoverFacts, Facts, Migration, Spec, State
 from drover.platforms.libvirt import power
 from drover.platforms.libvirt.connection import open_uri
@@ -19,7 +20,7 @@ from drover.replicator.replicate import Outcome, Replication
 from drover.replicator.run import Run
 from drover.replicator.stopped import replicate_stopped
 from drover.replicator.throttle import remove_histograms
-from drover.store import MigrationStore
+from drover.store import DeviceStore, MigrationStore
 
 _ATTEMPTS = 10
 """Cutovers and power cycles in one run before the administrator is asked."""
@@ -37,9 +38,12 @@ def plan(store: MigrationStore, spec: Spec, report: Report) -> Migration:
         vdisks=report.vdisks,
         domain_xml=power.persistent_profile(domain),
         autostart=bool(domain.autostart()),
+        device_paths=report.devices,
     )
     connection.close()
-    return store.add(spec.model_copy(update={"vm": domain.name()}), facts)
+    migration = store.add(spec.model_copy(update={"vm": domain.name(), "devices": list(report.devices)}), facts)
+    DeviceStore(store.folder).use(report.devices, migration.id, Use.PLANNED)
+    return migration
 
 
 def migrate(run: Run) -> None:

@@ -49,7 +49,7 @@ class Reporter:
         """What the forecast needs to know of link and VM; target time and downtime are the caller's."""
         return Load(
             copied=copied,
-            left=sum(vdisk.background.left_bytes for vdisk in status.vdisks.values()),
+            left=sum(vdisk.background.pending_bytes for vdisk in status.vdisks.values()),
             background=self._covered.rate,
             foreground=self._foreground.rate,
             capacity=outlook.rate,
@@ -84,7 +84,7 @@ class Reporter:
     ) -> None:
         """Tells the observer how far the migration is."""
         run = self._run
-        left = sum(vdisk.background.left_bytes for vdisk in status.vdisks.values())
+        left = sum(vdisk.background.pending_bytes for vdisk in status.vdisks.values())
         rate = self._covered.rate
         run.observe(
             Progress(
@@ -122,11 +122,13 @@ class Reporter:
         return most
 
     def _measure(self, status: EngineStatus) -> None:
-        self._covered.add(sum(vdisk.background.done_bytes for vdisk in status.vdisks.values()))
+        backgrounds = [vdisk.background for vdisk in status.vdisks.values()]
+        self._covered.add(sum(background.done_bytes + background.loaded_bytes for background in backgrounds))
         self._wire.add(status.link.sent_bytes)
         self._foreground.add(sum(vdisk.sent.foreground_bytes for vdisk in status.vdisks.values()))
         self._run.facts.sent_bytes = self._base + status.link.sent_bytes
-        running = any(vdisk.background.state == "running" for vdisk in status.vdisks.values())
+        # Onto a device it says nothing of the link.
+        running = any(background.state == "running" and background.mode != "load" for background in backgrounds)
         if running and status.link.sent_bytes >= _TELLING:
             self._epochs.capacity.saw_background(self._wire.rate)
         self._measure_verification(status)
@@ -160,4 +162,5 @@ class Reporter:
             done=status.background.done_bytes,
             left=status.background.left_bytes,
             dirty=self._dirty.get(name, 0),
+            loaded=status.background.loaded_bytes,
         )

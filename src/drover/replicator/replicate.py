@@ -17,6 +17,7 @@ from drover.replicator.prepare import prepare
 from drover.replicator.progress import Reporter
 from drover.replicator.run import Run
 from drover.replicator.throttle import Throttle
+from drover.replicator.transport import Transport
 
 TICK = 0.5
 """Seconds between two looks at the world."""
@@ -45,6 +46,7 @@ class Replication:
         self.reporter = Reporter(run, self.epochs)
         self.backpressure = Backpressure(run)
         self.throttle = Throttle(run)
+        self.transport = Transport(run)
         self._started = time.monotonic()
         self._process = 0
         self._restarts = 0
@@ -81,9 +83,7 @@ class Replication:
         self._process = run.process
         self._verified_once = self._verifying = False
         self.throttle.begin()
-        mode = "compare" if run.facts.compare else "copy"
-        for vdisk in run.vdisk_names:
-            run.source.engine.background(vdisk, mode)
+        self.transport.begin()
 
     def _turn(self) -> Cutover | None:
         """One look at the world and what follows from it; the cutover to do now, if the gate is open."""
@@ -106,13 +106,13 @@ class Replication:
         opened = settled and copied and self._warm_verified(status) and status.link.state == "up"
         opened = opened and bool(self.epochs.sizes)
         self.throttle.look(status, copied=copied, writes_slowed=self.backpressure.limit is not None)
-        holding = None
+        holding = self.transport.look(status)
         if opened:
             run.enter(State.READY)
             if predicted <= run.migration.spec.max_downtime:
                 return mode
             holding = self._hold(predicted, outlook, mode)
-        if status.link.state == "up":
+        if status.link.state == "up" and not self.transport.by_road:
             room = gate.room(predicted, run.migration.spec.max_downtime, outlook) if self._verified_once else None
             self._forecast(status, outlook, copied=copied, room=room)
         self.reporter.report(

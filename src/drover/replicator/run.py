@@ -125,12 +125,14 @@ class Run:
 
     def put_source(self, endpoints: dict[str, Endpoint]) -> None:
         """Tells the source's engine where to read each VDISK."""
+        label = self.migration.id if self.migration.spec.devices else None
         for vdisk in self.vdisks:
             self.source.engine.put_vdisk(
                 vdisk.name,
                 size=vdisk.size,
                 endpoint=endpoints[vdisk.name],
                 on_read_error=self.migration.spec.on_read_error,
+                label=label,
             )
 
     def live_endpoints(self, capture: Capture) -> dict[str, Endpoint]:

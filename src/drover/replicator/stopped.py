@@ -11,6 +11,7 @@ from drover.replicator.epochs import Epochs
 from drover.replicator.progress import Reporter
 from drover.replicator.replicate import TICK, raise_if_held
 from drover.replicator.run import Run
+from drover.replicator.transport import Transport
 
 
 def replicate_stopped(run: Run) -> None:
@@ -19,15 +20,14 @@ def replicate_stopped(run: Run) -> None:
     Raises MigrationError, also if somebody starts the VM meanwhile: what it writes then is not captured.
     """
     run.enter(State.REPLICATING)
-    mode = "compare" if run.facts.compare else "copy"
-    for vdisk in run.vdisk_names:
-        run.source.engine.background(vdisk, mode)
+    transport = Transport(run)
+    transport.begin()
     reporter = Reporter(run, Epochs(run))
     while True:
         status = run.source.engine.status()
         raise_if_held(run, status, run.vdisk_names)
         reporter.outlook(status)
-        reporter.report(status, None)
+        reporter.report(status, None, holding=transport.look(status))
         if all(vdisk.background.state == "done" for vdisk in status.vdisks.values()):
             break
         _refuse_if_started(run)

@@ -1,5 +1,6 @@
-"""Where migrations are remembered: SQLite in the administrator's data folder."""
+"""Where migrations and transport devices are remembered: SQLite in the administrator's data folder."""
 
+from drover.store.devices import DeviceStore
 from drover.store.migrations import MigrationStore
 
-__all__ = ["MigrationStore"]
+__all__ = ["DeviceStore", "MigrationStore"]

@@ -1,7 +1,6 @@
 """Migrations and their history in a database, and the lock that lets one process at a time run one."""
 
 import fcntl
-import os
 import secrets
 import time
 from collections.abc import Iterator
@@ -10,16 +9,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from pydantic import ValidationError
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from drover.errors import DroverError, InputError, MigrationError
 from drover.model.migration import Facts, Migration, Spec, State, may_follow
+from drover.store.database import Database, metadata
 
-_metadata = sa.MetaData()
 _migrations = sa.Table(
     "migrations",
-    _metadata,
+    metadata,
     sa.Column("id", sa.String, primary_key=True),
     sa.Column("vm", sa.String, nullable=False),
     sa.Column("state", sa.String, nullable=False, index=True),
@@ -32,7 +29,7 @@ _migrations = sa.Table(
 )
 _events = sa.Table(
     "events",
-    _metadata,
+    metadata,
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("migration", sa.String, sa.ForeignKey("migrations.id"), nullable=False, index=True),
     sa.Column("at", sa.Float, nullable=False),
@@ -41,47 +38,16 @@ _events = sa.Table(
 )
 
 
-_ELSEWHERE = "check that the folder is writable and has room, or name another one in DROVER_DATA"
-
-
-def data_folder() -> Path:
-    """The administrator's data folder: `DROVER_DATA`, else the XDG data folder."""
-    if given := os.environ.get("DROVER_DATA"):
-        return Path(given).absolute()
-    share = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(share) / "drover"
-
-
 class MigrationStore:
     """Every migration that this Drover knows. Each write is durable when the call returns."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or data_folder()
-        self._engine = sa.create_engine(f"sqlite:///{self.folder / 'drover.sqlite'}")
-        sa.event.listen(self._engine, "connect", _make_durable)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise DroverError(
-                f"cannot make Drover's data folder {self.folder}: {error.strerror}", remedy=_ELSEWHERE
-            ) from error
-        with self._database() as db:
-            _metadata.create_all(db)
-
-    @contextmanager
-    def _database(self) -> Iterator[sa.Connection]:
-        """A transaction. What SQLite says becomes a DroverError."""
-        try:
-            with self._engine.begin() as db:
-                yield db
-        except sa.exc.DBAPIError as error:
-            raise DroverError(
-                f"Drover's database {self.folder / 'drover.sqlite'} cannot be used: {error.orig}", remedy=_ELSEWHERE
-            ) from error
+        self._database = Database(folder)
+        self.folder = self._database.folder
 
     def add(self, spec: Spec, facts: Facts) -> Migration:
         migration = Migration(id=f"m-{secrets.token_hex(4)}", spec=spec, facts=facts)
-        with self._database() as db:
+        with self._database.transaction() as db:
             db.execute(_migrations.insert().values(**_row(migration)))
             db.execute(_event(migration.id, "state", State.PLANNED))
         return migration
@@ -89,7 +55,7 @@ class MigrationStore:
     def get(self, migration_id: str) -> Migration:
         """The migration with this id, or the only one whose id begins so. Raises InputError."""
         query = sa.select(_migrations).where(_migrations.c.id.startswith(migration_id, autoescape=True))
-        with self._database() as db:
+        with self._database.transaction() as db:
             rows = db.execute(query).mappings().all()
         if len(rows) != 1 or not migration_id:
             raise InputError(
@@ -102,7 +68,7 @@ class MigrationStore:
 
     def all(self, *, include_ended: bool = True) -> list[Migration]:
         """Newest first."""
-        with self._database() as db:
+        with self._database.transaction() as db:
             rows = db.execute(sa.select(_migrations).order_by(_migrations.c.created_at.desc())).mappings().all()
         migrations = [_migration(row) for row in rows]
         return [m for m in migrations if include_ended or not m.state.ended]
@@ -110,7 +76,7 @@ class MigrationStore:
     def save(self, migration: Migration) -> None:
         """Stores the facts as they are now; the state stays what it was."""
         migration.updated_at = time.time()
-        with self._database() as db:
+        with self._database.transaction() as db:
             db.execute(_migrations.update().where(_migrations.c.id == migration.id).values(**_row(migration)))
 
     def enter(
@@ -122,20 +88,20 @@ class MigrationStore:
         changed = migration.state != state
         migration.state, migration.reason, migration.remedy = state, reason, remedy
         migration.updated_at = time.time()
-        with self._database() as db:
+        with self._database.transaction() as db:
             db.execute(_migrations.update().where(_migrations.c.id == migration.id).values(**_row(migration)))
             if changed or reason:
                 db.execute(_event(migration.id, "state", f"{state}: {reason}" if reason else str(state)))
 
     def note(self, migration: Migration, text: str) -> None:
         """Remembers something that happened to a migration."""
-        with self._database() as db:
+        with self._database.transaction() as db:
             db.execute(_event(migration.id, "note", text))
 
     def history(self, migration_id: str) -> list[tuple[float, str, str]]:
         """(Unix seconds, kind, text) of everything that happened to a migration, oldest first."""
         query = sa.select(_events.c.at, _events.c.kind, _events.c.text).where(_events.c.migration == migration_id)
-        with self._database() as db:
+        with self._database.transaction() as db:
             return [(row.at, row.kind, row.text) for row in db.execute(query.order_by(_events.c.number))]
 
     @contextmanager
@@ -151,14 +117,6 @@ class MigrationStore:
                     remedy="let it finish, or stop it first",
                 ) from None
             yield
-
-
-def _make_durable(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.close()
 
 
 def _row(migration: Migration) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """The order of the checks, and those that need both sides."""
 
+from collections.abc import Sequence
+
 import libvirt
 
 from drover.errors import InputError
@@ -8,7 +10,7 @@ from drover.model.vm import Vm
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.host import Host, host_of
 from drover.platforms.libvirt.inventory import describe, find_domain
-from drover.replicator.check import destination, link, source
+from drover.replicator.check import destination, devices, link, source
 from drover.replicator.check.report import Report
 from drover.store import MigrationStore
 
@@ -16,8 +18,11 @@ _CLOCK_SLACK = 3600.0
 """Seconds that the hosts' clocks may differ: certificates allow a day, logs should still be readable."""
 
 
-def check(spec: Spec, store: MigrationStore) -> tuple[Report, Vm]:
-    """Looks at everything that a migration needs, changes nothing. Raises InputError for what cannot be looked at."""
+def check(spec: Spec, store: MigrationStore, device_paths: Sequence[str] = ()) -> tuple[Report, Vm]:
+    """Looks at everything that a migration needs, changes nothing. Raises InputError for what cannot be looked at.
+
+    `device_paths` are those of transport devices at the source's host.
+    """
     if _same(spec.source, spec.destination):
         raise InputError(f"the source and the destination are the same site, {spec.source}", remedy="give two sites")
     with_source, with_destination = open_uri(spec.source), open_uri(spec.destination)
@@ -30,6 +35,8 @@ def check(spec: Spec, store: MigrationStore) -> tuple[Report, Vm]:
         source.check(report, domain, vm, hosts[0])
         with report.looking_at("destination"):
             destination.check(report, with_destination, vm, domain, spec)
+        if device_paths:
+            devices.check(report, hosts[0], device_paths, vm, spec, store)
         with report.looking_at("clocks"):
             _clocks(report, *hosts)
         if report.passed:

@@ -21,10 +21,12 @@ class Finding:
 
 @dataclass
 class Report:
-    """All findings, and where each VDISK would go (complete only if every check passed)."""
+    """All findings, where each VDISK would go, and by which devices (complete only if every check passed)."""
 
     findings: list[Finding] = field(default_factory=list)
     vdisks: list[ReplicaVdisk] = field(default_factory=list)
+    devices: dict[str, str] = field(default_factory=dict)
+    """Paths at the source's host by transport device."""
 
     @property
     def passed(self) -> bool:
@@ -59,4 +61,5 @@ class Report:
             "passed": self.passed,
             "findings": [asdict(finding) for finding in self.findings],
             "vdisks": [vdisk.model_dump() for vdisk in self.vdisks],
+            "devices": self.devices,
         }

@@ -1,0 +1,58 @@
+"""Checks of the transport devices that are to carry the bulk: they are there, open, and have room."""
+
+from collections.abc import Sequence
+
+from drover.devices.known import open_device
+from drover.devices.needs import refuse_if_loading
+from drover.errors import InputError
+from drover.model.migration import Spec
+from drover.model.units import format_duration, format_rate, format_size
+from drover.model.vm import Vm
+from drover.platforms.libvirt.host import Host
+from drover.replicator.check.report import Report
+from drover.store import DeviceStore, MigrationStore
+
+_LEAST = 64 << 20
+"""Bytes below which a device carries nothing worth the way."""
+_DISK = 100e6
+"""Bytes/s of an ordinary disk on USB; how fast this one is only loading it shows."""
+
+
+def check(report: Report, host: Host, paths: Sequence[str], vm: Vm, spec: Spec, migrations: MigrationStore) -> None:
+    """Also says what fits, and roughly how long loading takes."""
+    free = 0
+    for path in paths:
+        with report.looking_at(f"device {path}"):
+            free += _device(report, host, path, spec.source, migrations)
+    allocated = sum(vdisk.allocated for vdisk in vm.vdisks if vdisk.replicable)
+    fits = min(free, allocated)
+    words = f"{format_size(allocated)} by road, about {format_duration(fits / _DISK)} to load at {format_rate(_DISK)}"
+    if spec.bandwidth:
+        words += f"; over the network {format_duration(allocated / spec.bandwidth)} at {format_rate(spec.bandwidth)}"
+    if fits < allocated:
+        rest = format_size(allocated - fits)
+        words += f"; unless it can be compressed {rest} do not fit and " + (
+            "go over the network" if spec.rest_by_network else "wait for another device (or --rest-by-network)"
+        )
+    report.good("by road", words)
+
+
+def _device(report: Report, host: Host, path: str, site: str, migrations: MigrationStore) -> int:
+    """Bytes that it has room for."""
+    store = DeviceStore(migrations.folder)
+    opened = open_device(host, path, store)
+    label, room = opened.label, opened.folder.room()
+    if label.id in report.devices:
+        raise InputError(f"the device {label.label} was named twice", remedy="name each device once")
+    store.saw(label.id, label.label, site=site, path=opened.folder.path)
+    refuse_if_loading(store.get(label.id), migrations)
+    report.devices[label.id] = opened.folder.path
+    if room.free < _LEAST:
+        report.bad(
+            f"device {label.label}",
+            f"it has {format_size(room.free)} left",
+            f"`drover device wipe {opened.folder.path}` if what is on it is not needed, or use another",
+        )
+    else:
+        report.good(f"device {label.label}", f"{format_size(room.free)} left at {opened.folder.path}")
+    return room.free

@@ -1,0 +1,61 @@
+"""The database in the administrator's data folder: where it is, its tables, what it says when it fails."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from drover.errors import DroverError
+
+metadata = sa.MetaData()
+"""Every table; those that a database of an older Drover lacks are made when it is opened."""
+
+_ELSEWHERE = "check that the folder is writable and has room, or name another one in DROVER_DATA"
+
+
+def data_folder() -> Path:
+    """The administrator's data folder: `DROVER_DATA`, else the XDG data folder."""
+    if given := os.environ.get("DROVER_DATA"):
+        return Path(given).absolute()
+    share = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(share) / "drover"
+
+
+class Database:
+    """`drover.sqlite` in `folder`, or in the administrator's data folder. Raises DroverError if it cannot be used."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or data_folder()
+        self._engine = sa.create_engine(f"sqlite:///{self.folder / 'drover.sqlite'}")
+        sa.event.listen(self._engine, "connect", _make_durable)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DroverError(
+                f"cannot make Drover's data folder {self.folder}: {error.strerror}", remedy=_ELSEWHERE
+            ) from error
+        with self.transaction() as db:
+            metadata.create_all(db)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Durable when it ends without an error. What SQLite says becomes a DroverError."""
+        try:
+            with self._engine.begin() as db:
+                yield db
+        except sa.exc.DBAPIError as error:
+            raise DroverError(
+                f"Drover's database {self.folder / 'drover.sqlite'} cannot be used: {error.orig}", remedy=_ELSEWHERE
+            ) from error
+
+
+def _make_durable(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.close()

@@ -1,0 +1,154 @@
+"""`drover device`: what it makes is there, what cannot be meant is named, and a device that is needed is not wiped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from drover.cli.main import app
+from drover.devices.keys import own_identity
+from drover.errors import DroverError, InputError
+from drover.model.device import Use
+from drover.model.migration import Facts, Migration, Spec, State
+from drover.store import DeviceStore, MigrationStore
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "data"
+    monkeypatch.setenv("DROVER_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Path:
+    path = tmp_path / "stick"
+    path.mkdir()
+    return path
+
+
+def drover(*words: str | Path) -> str:
+    result = CliRunner().invoke(app, ["device", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def lines(*words: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in drover(*words, "--json").splitlines()]
+
+
+def migrating(stick: Path, use: Use) -> Migration:
+    device = DeviceStore().get(stick.name)
+    spec = Spec(vm="web", source="none:///", destination="none:///there", devices=[device.id])
+    migration = MigrationStore().add(spec, Facts())
+    DeviceStore().use([device.id], migration.id, use)
+    return migration
+
+
+def test_a_device_is_made_shown_and_listed(stick: Path, data: Path) -> None:
+    assert "stick" in drover("init", stick)
+    shown = lines("show", stick)[0]
+    assert (shown["label"], shown["packs"], shown["obstacle"]) == ("stick", 0, None)
+    assert lines("list")[0]["id"] == shown["id"]
+    assert lines("list")[0]["recipients"] == [own_identity(data).recipient]
+    assert "ready" in drover("list")
+    assert "can be opened" in drover("show", stick)
+
+
+def test_a_device_of_another_drover_is_shown_but_does_not_open(
+    stick: Path, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drover("init", stick)
+    monkeypatch.setenv("DROVER_DATA", str(tmp_path / "other"))
+    assert "was not encrypted to age1" in lines("show", stick)[0]["obstacle"]
+    assert lines("show", stick, "--identity", data / "identity.age-key")[0]["obstacle"] is None
+    with pytest.raises(InputError, match="another Drover"):
+        drover("wipe", stick)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["init", "{stick}", "{stick}", "--label", "two"],
+        ["init", "{stick}", "--label", ""],
+        ["init", "{stick}", "--label", "a\nb"],
+        ["init", "{stick}", "--label", "x" * 65],
+        ["init", "{stick}", "--recipient", "age1nobody"],
+        ["init", "{stick}", "--host", "nonsense://host/x"],
+        ["init", "{stick}/gone"],
+        ["init", "/"],
+        ["init", "relative", "--host", "qemu:///system"],
+        ["show", "{stick}"],
+        ["verify", "{stick}"],
+        ["verify", "{stick}", "--identity", "/nonexistent"],
+        ["unload", "{stick}"],
+        ["forget", "nothing"],
+        ["wipe", "{stick}"],
+    ],
+)
+def test_what_cannot_be_meant_is_named_and_changes_nothing(stick: Path, words: list[str]) -> None:
+    with pytest.raises(DroverError) as refused:
+        drover(*(word.format(stick=stick) for word in words))
+    assert refused.value.exit_code == 2
+    assert refused.value.remedy
+    assert list(stick.iterdir()) == []
+    assert DeviceStore().all() == []
+
+
+def test_two_devices_do_not_get_one_label(stick: Path, tmp_path: Path) -> None:
+    drover("init", stick, "--label", "blue")
+    (tmp_path / "second").mkdir()
+    with pytest.raises(InputError, match="blue"):
+        drover("init", tmp_path / "second", "--label", "blue")
+    drover("wipe", stick)
+    drover("init", tmp_path / "second", "--label", "blue")
+
+
+@pytest.mark.parametrize("use", [Use.LOADING, Use.LOADED])
+def test_a_device_that_is_needed_is_wiped_only_with_leave(stick: Path, use: Use) -> None:
+    drover("init", stick)
+    migration = migrating(stick, use)
+    with pytest.raises(InputError, match=migration.id):
+        drover("wipe", stick)
+    assert (stick / "drover/key.age").exists()
+    drover("wipe", stick, "--even-if-needed")
+    assert list(stick.iterdir()) == []
+    assert DeviceStore().all()[0].wiped
+    assert DeviceStore().uses(migration.id) == {DeviceStore().all()[0].id: Use.LOST}
+
+
+@pytest.mark.parametrize("use", [Use.PLANNED, Use.UNLOADED, Use.LOST])
+def test_a_device_that_nobody_needs_is_wiped(stick: Path, use: Use) -> None:
+    drover("init", stick)
+    migrating(stick, use)
+    assert lines("wipe", stick, "--overwrite")[0]["event"] == "wiped"
+
+
+def test_a_device_of_a_migration_that_ended_is_wiped(stick: Path) -> None:
+    drover("init", stick)
+    MigrationStore().enter(migrating(stick, Use.LOADED), State.CANCELLED)
+    drover("wipe", stick)
+
+
+def test_forgetting_marks_it_lost_even_if_no_engine_runs(stick: Path) -> None:
+    drover("init", stick)
+    migration = migrating(stick, Use.LOADED)
+    assert lines("forget", "stick") == [
+        {
+            "event": "forgotten", "device": DeviceStore().get("stick").id, "migration": migration.id, "vm": "web",
+            "bytes": None,
+        }
+    ]  # fmt: skip
+    assert DeviceStore().uses(migration.id) == {DeviceStore().get("stick").id: Use.LOST}
+    assert "No migration needs" in drover("forget", "stick")
+
+
+@pytest.mark.parametrize("words", [["m-none", "--device", "/x"], ["m-", "--device", "/x"], ["m-", "--device", "x"]])
+def test_resuming_with_a_device_that_is_none_changes_nothing(stick: Path, words: list[str]) -> None:
+    drover("init", stick)
+    migration = migrating(stick, Use.LOADED)
+    with pytest.raises(InputError):
+        CliRunner().invoke(app, ["resume", *words], catch_exceptions=False)
+    assert MigrationStore().get(migration.id) == migration
