@@ -57,7 +57,11 @@ impl Engine {
 
     /// As a source; it becomes one if it has no role yet.
     pub fn become_source(&self) -> Result<&Source, Problem> {
-        match self.shared.role.get_or_init(|| Role::Source(Source::new(&self.shared.state))) {
+        match self
+            .shared
+            .role
+            .get_or_init(|| Role::Source(Source::new(&self.shared.state)))
+        {
             Role::Source(source) => Ok(source),
             Role::Destination(_) => Err(wrong_role("destination")),
         }
@@ -119,7 +123,9 @@ impl Engine {
     /// Every transport device that this engine has to do with, by its id.
     pub fn devices(&self) -> BTreeMap<String, DeviceStatus> {
         let verifications = self.verifications();
-        let verified = verifications.iter().map(|(id, verification)| (hex(&id.0), verification.status()));
+        let verified = verifications
+            .iter()
+            .map(|(id, verification)| (hex(&id.0), verification.status()));
         let mut devices: BTreeMap<_, _> = verified.collect();
         match self.role() {
             Some(Role::Source(source)) => devices.extend(source.devices()),

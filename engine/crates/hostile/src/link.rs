@@ -5,7 +5,9 @@ use bytes::{Bytes, BytesMut};
 use drover_link::connection::Traffic;
 use drover_link::frame::{HEADER_BYTES, Header};
 use drover_link::handshake::{Caller, Dialer};
-use drover_link::limits::{MAX_ACK_IDS, MAX_BODY, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_OFFER, MAX_TEXT};
+use drover_link::limits::{
+    MAX_ACK_IDS, MAX_BODY, MAX_CHUNK, MAX_HASH_CHUNKS, MAX_NAME, MAX_OFFER, MAX_TEXT,
+};
 use drover_link::tls::DESTINATION_NAME;
 use drover_link::{Connection, Hello, Message, PROTOCOL_VERSION};
 use rustls::pki_types::ServerName;

@@ -152,7 +152,9 @@ impl Destination {
     /// Devices by number.
     pub fn devices(&self) -> BTreeMap<String, DeviceStatus> {
         let devices = lock(&self.shared.devices);
-        let status = devices.iter().map(|(name, device)| (name.clone(), device.status()));
+        let status = devices
+            .iter()
+            .map(|(name, device)| (name.clone(), device.status()));
         status.collect()
     }
 

@@ -131,13 +131,19 @@ pub struct Piece {
 enum Kind {
     Explore(Option<Purpose>),
     Background,
-    Foreground { mask: u8 },
+    Foreground {
+        mask: u8,
+    },
     Hash(Purpose),
     Confirm,
     /// On its way to a transport device. `compare`: a comparison was asked for meanwhile.
-    Load { compare: bool },
+    Load {
+        compare: bool,
+    },
     /// On its way from a transport device. `compare`: to be compared afterwards.
-    Unload { compare: bool },
+    Unload {
+        compare: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -34,13 +34,16 @@ pub(super) struct DeviceRequest {
 fn device_id(path: Id) -> Result<DeviceId, Problem> {
     let Path(text) = path.map_err(|error| Problem::invalid(error.to_string()))?;
     let id = from_hex(&text).filter(|_| text == text.to_ascii_lowercase());
-    let id = id.ok_or_else(|| Problem::invalid("a device's id is 32 lower-case hexadecimal digits"));
+    let id =
+        id.ok_or_else(|| Problem::invalid("a device's id is 32 lower-case hexadecimal digits"));
     id.map(DeviceId)
 }
 
 fn device_key(text: &str) -> Result<DeviceKey, Problem> {
     let mut key = [0; 32];
-    let halves = text.split_at_checked(32).map(|(first, last)| [from_hex(first), from_hex(last)]);
+    let halves = text
+        .split_at_checked(32)
+        .map(|(first, last)| [from_hex(first), from_hex(last)]);
     let Some([Some(first), Some(last)]) = halves else {
         return Err(Problem::invalid("a device's key is 64 hexadecimal digits"));
     };

@@ -123,6 +123,15 @@ impl StorageDaemon {
     }
 
     /// The epoch is not stored: its bitmap is merged into the running one.
+    /// As when the hypervisor's process ends.
+    pub fn lose_bitmap(&mut self, number: u64) {
+        let name = format!("drover-{number}");
+        self.execute(
+            "block-dirty-bitmap-remove",
+            json!({ "node": "vda", "name": name }),
+        );
+    }
+
     pub fn merge_back(&mut self, number: u64) {
         self.unexport(number);
         let (old, running) = (format!("drover-{number}"), format!("drover-{}", number + 1));

@@ -261,7 +261,10 @@ impl Contents {
             why,
         };
         let Some(subject) = subjects.get(&number) else {
-            walk.damaged(damage(None, "the pack does not say of which VDISK it is".into()));
+            walk.damaged(damage(
+                None,
+                "the pack does not say of which VDISK it is".into(),
+            ));
             return Ok(());
         };
         let end = first.checked_add(count);
@@ -311,10 +314,11 @@ impl Contents {
                     }
                     self.open.insert(place.pack, pack);
                 }
-                Err(PackError::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound =>
-                {
-                    return Ok(Err(format!("its block was in pack {}, which is missing", place.pack)));
+                Err(PackError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Ok(Err(format!(
+                        "its block was in pack {}, which is missing",
+                        place.pack
+                    )));
                 }
                 Err(error @ PackError::Io { .. }) => return Err(error),
                 Err(error) => return Ok(Err(error.to_string())),
@@ -356,7 +360,10 @@ fn describe(description: &[u8]) -> Option<Subject> {
 /// The bytes of a block, if they have its hash.
 fn raw_of(block: &Block, length: u32) -> Result<Bytes, String> {
     if block.raw_length != length {
-        return Err(format!("it has {} bytes instead of {length}", block.raw_length));
+        return Err(format!(
+            "it has {} bytes instead of {length}",
+            block.raw_length
+        ));
     }
     let kind = match block.compression {
         0 => Compression::None,

@@ -129,7 +129,12 @@ impl Attachment {
         }
         let chunk = geometry.chunk_at(offset);
         let end = offset + u64::from(length);
-        self.written(id, [record(geometry, chunk, offset, end)], bytes, foreground);
+        self.written(
+            id,
+            [record(geometry, chunk, offset, end)],
+            bytes,
+            foreground,
+        );
     }
 
     fn corrupt(&self, id: u64, offset: u64, why: &str) {

@@ -88,7 +88,9 @@ impl Unloading {
         })?;
         tokio::spawn(async move {
             job.write(taken).await;
-            let outcome = done.await.unwrap_or_else(|_| Err("its reader failed".into()));
+            let outcome = done
+                .await
+                .unwrap_or_else(|_| Err("its reader failed".into()));
             job.finish(outcome);
         });
         Ok(Unloading {

@@ -177,7 +177,10 @@ fn random_lives_with_rewritings() {
                         match random.random_range(0..8) {
                             0 => Record::Stable { first, count: 3 },
                             1 => Record::Forget { first, count: 20 },
-                            2 => Record::Newer { chunk: first, mask: 5 },
+                            2 => Record::Newer {
+                                chunk: first,
+                                mask: 5,
+                            },
                             _ => stable(first),
                         }
                     })

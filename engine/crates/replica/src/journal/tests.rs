@@ -197,7 +197,10 @@ fn the_longest_it_may_grow_is_as_documented() {
     let mut claims = Claims::new(geometry);
     for first in (0..geometry.chunks()).step_by(2) {
         claims.apply(&Record::Stable { first, count: 1 });
-        claims.apply(&Record::Newer { chunk: first + 1, mask: 1 });
+        claims.apply(&Record::Newer {
+            chunk: first + 1,
+            mask: 1,
+        });
     }
     let (rewritten, _) = encode(&encode_header(&subject(), 1), &claims, 1);
     let longest = 2 * rewritten.len() as u64 + SLACK;

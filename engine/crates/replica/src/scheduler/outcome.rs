@@ -71,7 +71,9 @@ impl Scheduler {
                 self.chunks.set_outdated(chunk, true);
             }
             match open.kind {
-                Kind::Background | Kind::Load { compare: false } if open.count == 1 => self.settle_allocated(chunk),
+                Kind::Background | Kind::Load { compare: false } if open.count == 1 => {
+                    self.settle_allocated(chunk)
+                }
                 _ => self.settle(chunk, Self::before(open.kind)),
             }
         }

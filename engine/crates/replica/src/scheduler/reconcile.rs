@@ -1,7 +1,7 @@
 //! After a link loss or a restart: what the destination says against what we believe.
 
-use super::{Kind, Scheduler};
 use super::chunks::{Chunks, Phase};
+use super::{Kind, Scheduler};
 
 impl Scheduler {
     /// The destination has opened the VDISK and said which chunks are stable, in runs of

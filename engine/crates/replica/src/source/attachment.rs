@@ -153,11 +153,10 @@ impl Vdisk {
             next += runs.iter().map(|(_, count)| *count).sum::<u32>();
         }
         attachment.opened = true;
-        sent.resent_bytes += scheduler.opened(
-            pieces.into_values().flatten(),
-            attachment.forgot,
-            |chunk| !loads.trusts(chunk, incarnation),
-        );
+        sent.resent_bytes +=
+            scheduler.opened(pieces.into_values().flatten(), attachment.forgot, |chunk| {
+                !loads.trusts(chunk, incarnation)
+            });
         if trouble
             .as_ref()
             .is_some_and(|trouble| trouble.code == TroubleCode::UnknownVdisk)

@@ -1,7 +1,7 @@
 //! Background replication: explores, reads ahead, sends.
 
-use super::differing::blocks_to_send;
 use super::devices::{Content, Job};
+use super::differing::blocks_to_send;
 use super::lock;
 use super::outbox::{Lane, Outbox, is_zero};
 use super::vdisk::Vdisk;

@@ -164,7 +164,8 @@ impl Device {
 
     /// Hands a chunk over. One that is not taken is pending again.
     pub(super) fn put(&self, job: Job) {
-        self.waiting.fetch_add(u64::from(job.raw_length), Ordering::Relaxed);
+        self.waiting
+            .fetch_add(u64::from(job.raw_length), Ordering::Relaxed);
         let refused = match &*lock(&self.jobs) {
             Some(jobs) => jobs.send(job).err().map(|refused| refused.0),
             None => Some(job),
@@ -175,7 +176,8 @@ impl Device {
     }
 
     fn refuse(&self, job: Job) {
-        self.waiting.fetch_sub(u64::from(job.raw_length), Ordering::Relaxed);
+        self.waiting
+            .fetch_sub(u64::from(job.raw_length), Ordering::Relaxed);
         job.vdisk.not_loaded(std::iter::once(job.id));
     }
 

@@ -57,7 +57,10 @@ impl Loads {
             let (notes, found) = Journal::open(&path, loads.subject(incarnation))?;
             if let Found::Void(why) = found {
                 let file = path.display();
-                tracing::warn!(vdisk, "{file} is not believed, nothing of it is waited for: {why}");
+                tracing::warn!(
+                    vdisk,
+                    "{file} is not believed, nothing of it is waited for: {why}"
+                );
             }
             loads.loads.push(Load {
                 id,
@@ -169,7 +172,11 @@ impl Loads {
     /// How many chunks each device has, by its number in hexadecimal.
     pub(super) fn by_device(&self) -> BTreeMap<String, u32> {
         let mut counts = BTreeMap::new();
-        for load in self.loads.iter().filter(|load| load.notes.stable_chunks() > 0) {
+        for load in self
+            .loads
+            .iter()
+            .filter(|load| load.notes.stable_chunks() > 0)
+        {
             *counts.entry(hex(&load.device.0)).or_default() += load.notes.stable_chunks();
         }
         counts

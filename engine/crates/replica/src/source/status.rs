@@ -250,9 +250,8 @@ impl Vdisk {
     fn on_devices(&self) -> BTreeMap<String, u64> {
         if let Ok(loads) = self.loads.try_lock() {
             let counts = loads.by_device().into_iter();
-            let bytes = counts.map(|(device, chunks)| {
-                (device, u64::from(chunks) * u64::from(CHUNK_SIZE))
-            });
+            let bytes =
+                counts.map(|(device, chunks)| (device, u64::from(chunks) * u64::from(CHUNK_SIZE)));
             *lock(&self.seen_on_devices) = bytes.collect();
         }
         lock(&self.seen_on_devices).clone()

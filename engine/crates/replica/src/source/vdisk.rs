@@ -94,9 +94,7 @@ impl Vdisk {
         let endpoint = Endpoint::open(&spec, size, Access::Read).await?;
         let loads = open_loads(notes, name, geometry).await?;
         let mut scheduler = Scheduler::new(geometry);
-        loads
-            .chunks()
-            .for_each(|chunk| scheduler.was_loaded(chunk));
+        loads.chunks().for_each(|chunk| scheduler.was_loaded(chunk));
         let state = State {
             scheduler,
             incarnation: None,
@@ -194,7 +192,9 @@ impl Vdisk {
     pub(super) fn start_background(&self, mode: Mode) {
         let mut state = lock(&self.state);
         let running = match mode {
-            Mode::Copy | Mode::Load => state.scheduler.background_left() > 0 || state.scheduler.must_forget(),
+            Mode::Copy | Mode::Load => {
+                state.scheduler.background_left() > 0 || state.scheduler.must_forget()
+            }
             // Whoever asks again may have lost bitmaps since: what was compared before proves nothing.
             Mode::Compare => state.scheduler.must_forget(),
         };
@@ -318,8 +318,9 @@ async fn open_loads(notes: &Path, name: &str, geometry: Geometry) -> Result<Load
     let opened = blocking(move || Loads::open(&notes, &vdisk, geometry)).await;
     let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     opened.map_err(|error| {
-        let text =
-            format!("reading which chunks of VDISK {name} are on transport devices failed: {error}");
+        let text = format!(
+            "reading which chunks of VDISK {name} are on transport devices failed: {error}"
+        );
         Trouble::new(TroubleCode::JournalError, text)
     })
 }
@@ -398,7 +399,9 @@ mod tests {
             path,
             create: false,
         };
-        let vdisk = Vdisk::open("vda", 1 << 20, spec, folder.path()).await.unwrap();
+        let vdisk = Vdisk::open("vda", 1 << 20, spec, folder.path())
+            .await
+            .unwrap();
         vdisk.start_background(Mode::Compare);
         lock(&vdisk.state).scheduler.opened([], true, |_| false);
         assert!(!lock(&vdisk.state).scheduler.must_forget(), "it goes on");

@@ -95,7 +95,8 @@ impl World {
             actions.push(Action::DropNotes);
         }
         let loaded = (0..limits.geometry().chunks()).filter(|chunk| {
-            self.up && self.noted & !self.claims & (1 << chunk) != 0
+            self.up
+                && self.noted & !self.claims & (1 << chunk) != 0
                 && self.scheduler.is_loaded(*chunk)
                 && self.scheduler.chunks.phase(*chunk) != Phase::InFlight
         });
@@ -376,8 +377,7 @@ impl World {
             }
             Trouble::DeviceIsForgotten => {
                 self.noted = 0;
-                self.scheduler
-                    .forget_loaded(0..limits.geometry().chunks());
+                self.scheduler.forget_loaded(0..limits.geometry().chunks());
                 self.scheduler.start_copy();
             }
             Trouble::Rots(block) => {
@@ -401,7 +401,9 @@ impl World {
     fn end_session_unless(&mut self, keeps_the_wire: bool) {
         self.up = false;
         self.items.retain(|item| {
-            item.loads || item.stage == Stage::Landed || keeps_the_wire && item.stage == Stage::OnTheWire
+            item.loads
+                || item.stage == Stage::Landed
+                || keeps_the_wire && item.stage == Stage::OnTheWire
         });
     }
 
@@ -417,7 +419,8 @@ impl World {
         } else {
             self.scheduler.start_copy();
         }
-        for chunk in (0..limits.geometry().chunks()).filter(|chunk| self.noted & (1 << chunk) != 0) {
+        for chunk in (0..limits.geometry().chunks()).filter(|chunk| self.noted & (1 << chunk) != 0)
+        {
             self.scheduler.was_loaded(chunk);
         }
         self.told = false;

@@ -208,12 +208,7 @@ impl World {
         (self.writes_left, self.troubles_left, self.verifies_left).hash(&mut bytes);
         for item in &self.items {
             (item.stage, item.first, item.count, item.blocks, item.claims).hash(&mut bytes);
-            (
-                item.contents,
-                item.loads,
-                self.scheduler.is_open(item.id),
-            )
-                .hash(&mut bytes);
+            (item.contents, item.loads, self.scheduler.is_open(item.id)).hash(&mut bytes);
         }
         let hash = blake3::hash(&bytes.0);
         let (half, _) = hash.as_bytes().split_at(16);

@@ -1,8 +1,8 @@
 //! Writes to one transport device: a thread that appends to packs, syncs them, and notes what is safe.
 
 use super::{Content, Device, Job};
-use crate::chunk::{CHUNK_SIZE, Hash};
 use crate::carrier::hex;
+use crate::chunk::{CHUNK_SIZE, Hash};
 use crate::source::loads::LoadId;
 use crate::source::lock;
 use crate::source::vdisk::Vdisk;
@@ -125,7 +125,10 @@ impl Writer {
             Err(Stop::Failed(why)) => ("failed", Some(why)),
         };
         if let Some(why) = &error {
-            tracing::warn!(device = hex(&self.device.id.0), "not written any more: {why}");
+            tracing::warn!(
+                device = hex(&self.device.id.0),
+                "not written any more: {why}"
+            );
         }
         self.device.end(state, error);
         for known in self.vdisks.values_mut() {
@@ -173,11 +176,22 @@ impl Writer {
         self.ask_for_room(u64::from(job.raw_length))?;
         let number = self.number_of(&job.vdisk)?;
         let (chunk, attempt) = (job.chunk, 0);
-        let (before, is_block) = (self.position(), matches!(job.content, Some(ref content) if !self.blocks.contains_key(&content.hash)));
+        let (before, is_block) = (
+            self.position(),
+            matches!(job.content, Some(ref content) if !self.blocks.contains_key(&content.hash)),
+        );
         match &job.content {
             None => {
                 let (vdisk, first, count) = (number, chunk, 1);
-                self.append(&job.vdisk, &Entry::Zeros { vdisk, first, count, attempt })?;
+                self.append(
+                    &job.vdisk,
+                    &Entry::Zeros {
+                        vdisk,
+                        first,
+                        count,
+                        attempt,
+                    },
+                )?;
             }
             Some(content) => self.write_content(job, content, number)?,
         }
@@ -199,7 +213,14 @@ impl Writer {
     fn write_content(&mut self, job: &Job, content: &Content, vdisk: u32) -> Result<(), Stop> {
         let (chunk, attempt, hash) = (job.chunk, 0, content.hash);
         if let Some((pack, offset)) = self.blocks.get(&hash).copied() {
-            let place = Place { vdisk, chunk, attempt, hash, pack, offset };
+            let place = Place {
+                vdisk,
+                chunk,
+                attempt,
+                hash,
+                pack,
+                offset,
+            };
             return self.append(&job.vdisk, &Entry::Place(place)).map(|_| ());
         }
         let block = Entry::Block(Block {
@@ -259,7 +280,9 @@ impl Writer {
         let number = self.vdisks.len() as u32;
         let load = vdisk.begin_load(self.device.id).map_err(|error| {
             let name = vdisk.name();
-            Stop::Failed(format!("noting that VDISK {name} is being loaded failed: {error}"))
+            Stop::Failed(format!(
+                "noting that VDISK {name} is being loaded failed: {error}"
+            ))
         })?;
         let known = Known {
             vdisk: vdisk.clone(),
