@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from drover.devices.folder import open_host
 from drover.engine.client import UNKNOWN_DEVICE, EngineClient
 from drover.engine.launcher import EngineHome
-from drover.errors import DroverError, EngineError, InputError
+from drover.errors import DroverError, EngineError
 from drover.model.device import Device, Use
 from drover.model.migration import Migration
 from drover.store import DeviceStore, MigrationStore
@@ -42,14 +42,13 @@ def needed_by(device: Device, migrations: MigrationStore) -> list[Migration]:
     ]
 
 
-def refuse_if_loading(device: Device, migrations: MigrationStore, *, but_for: str | None = None) -> None:
-    """Raises InputError if the device is loaded for another migration: one engine at a time writes packs."""
-    for migration in needed_by(device, migrations):
-        if migration.id != but_for and device.uses.get(migration.id, Use.PLANNED) in (Use.PLANNED, Use.LOADING):
-            raise InputError(
-                f"the device {device.label} is to be loaded by {migration.id} of {migration.spec.vm}",
-                remedy="take another, or wait until that says that it can be carried",
-            )
+def loading_too(device: Device, migrations: MigrationStore, *, but_for: str) -> list[Migration]:
+    """Other migrations that still load the device: several may, each writes packs of its own."""
+    return [
+        migration
+        for migration in needed_by(device, migrations)
+        if migration.id != but_for and device.uses.get(migration.id, Use.PLANNED) in (Use.PLANNED, Use.LOADING)
+    ]
 
 
 def _tell_source(migration: Migration, device: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from drover.devices.folder import DeviceFolder, open_host
 from drover.devices.known import identity_of, open_device, open_key
-from drover.devices.needs import refuse_if_loading
+from drover.devices.needs import loading_too
 from drover.engine.client import UNKNOWN_DEVICE
 from drover.engine.status import EngineStatus
 from drover.errors import DroverError, EngineError
@@ -135,9 +135,11 @@ class Transport:
             self._tell(device, "nothing that is on it is needed")
             return
         safe = self._sync(device)
+        others = [m.spec.vm for m in loading_too(self._store.get(device), run.store, but_for=run.migration.id)]
+        wait = f"wait until {', '.join(others)} is on it too, then " if others else ""
         self._tell(
             device,
-            f"it holds {format_size(held)} of {run.migration.spec.vm}: {safe} and carry it; then "
+            f"it holds {format_size(held)} of {run.migration.spec.vm}: {wait}{safe} and carry it; then "
             "`drover device unload PATH`, with its path at the destination's host",
         )
 
@@ -227,7 +229,6 @@ def add_devices(store: MigrationStore, migration: Migration, paths: Sequence[str
     known = devices.uses(migration.id)
     for device in opened:
         devices.saw(device.label.id, device.label.label, site=migration.spec.source, path=device.folder.path)
-        refuse_if_loading(devices.get(device.label.id), store, but_for=migration.id)
     for device in opened:
         migration.facts.device_paths[device.label.id] = device.folder.path
         again = known.get(device.label.id) in (Use.LOADING, Use.LOADED)

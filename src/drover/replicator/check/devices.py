@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from drover.devices.known import open_device
-from drover.devices.needs import refuse_if_loading
 from drover.errors import InputError
 from drover.model.migration import Spec
 from drover.model.units import format_duration, format_rate, format_size
@@ -12,7 +11,7 @@ from drover.platforms.libvirt.host import Host
 from drover.replicator.check.report import Report
 from drover.store import DeviceStore, MigrationStore
 
-_LEAST = 64 << 20
+_LEAST = 32 << 20
 """Bytes below which a device carries nothing worth the way."""
 _DISK = 100e6
 """Bytes/s of an ordinary disk on USB; how fast this one is only loading it shows."""
@@ -45,7 +44,6 @@ def _device(report: Report, host: Host, path: str, site: str, migrations: Migrat
     if label.id in report.devices:
         raise InputError(f"the device {label.label} was named twice", remedy="name each device once")
     store.saw(label.id, label.label, site=site, path=opened.folder.path)
-    refuse_if_loading(store.get(label.id), migrations)
     report.devices[label.id] = opened.folder.path
     if room.free < _LEAST:
         report.bad(
