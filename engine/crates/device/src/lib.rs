@@ -13,7 +13,7 @@ mod reader;
 mod tests;
 mod writer;
 
-pub use entry::{Block, Entry, Hash, Indexed, MAX_BLOCK, Place};
+pub use entry::{Block, Entry, Hash, Indexed, MAX_BLOCK, MAX_HASHED, Place};
 pub use keys::{DeviceId, DeviceKey};
 pub use reader::{Found, PackReader, Scan};
 pub use writer::{MAX_PACK, PackWriter};

@@ -249,7 +249,9 @@ impl Contents {
                 count,
                 ..
             } => (*vdisk, *first, *count),
-            Entry::Vdisk { .. } | Entry::End(_) | Entry::Unknown(_) => return Ok(()),
+            Entry::Vdisk { .. } | Entry::End(_) | Entry::Hashes(_) | Entry::Unknown(_) => {
+                return Ok(());
+            }
         };
         let (pack, offset, bytes) = place;
         let damage = |subject: Option<&Subject>, why: String| Damage {
