@@ -5,8 +5,10 @@ use crate::frame::{HEAD_BYTES, TAG_BYTES, seal, span};
 use crate::header::{FIRST_FRAME, HEADER_BYTES, Header};
 use crate::keys::{DeviceId, DeviceKey, PackKeys};
 use crate::{PackError, pack_path};
+use rustix::fs::{Advice, fadvise};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 /// Most bytes of a pack: far below what FAT32 allows, and little to lose with one file.
@@ -151,6 +153,10 @@ impl PackWriter {
         }
         let wrote = self.file.write_all(&self.waiting);
         wrote.map_err(|error| self.failure(error))?;
+        // Has the kernel write it now, so that the device works while the next stretch is made, and
+        // keeps the host's page cache for others. Where it cannot, the sync does it all.
+        let length = NonZeroU64::new(self.waiting.len() as u64);
+        let _ = fadvise(&self.file, self.written, length, Advice::DontNeed);
         self.written += self.waiting.len() as u64;
         self.waiting.clear();
         Ok(())
