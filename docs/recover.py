@@ -16,6 +16,7 @@ Ends with status 1 if anything was damaged, 2 if there is nothing to recover.
 """
 
 import argparse
+import itertools
 import json
 import re
 import struct
@@ -58,11 +59,11 @@ class Pack:
     """A pack. Making one raises DamageError if no header of it is left, or it has the number of another."""
 
     def __init__(self, path: Path, number: int, key: bytes) -> None:
-        self.path, self.number, self.length = path, number, path.stat().st_size if path.exists() else 0
+        self.path, self.number, self.length = path, number, path.stat().st_size
         headers = [self._header(offset) for offset in (0, GRID, self.length - GRID)]
         _, version, found, device, salt, _ = next(filter(None, headers), (b"", 0, 0, b"", b"", 0))
         if (version, found) != (1, number):
-            raise DamageError("it is missing, without a header, of another format, or under another name")
+            raise DamageError("it has no header, another format, or the name of another")
         material = key + device + struct.pack("<I", number) + salt
         self._frames = AESGCM(blake3(material, derive_key_context="drover 2026-11 device pack: frames").digest())
         self._heads = blake3(material, derive_key_context="drover 2026-11 device pack: heads").digest()
@@ -133,8 +134,10 @@ class Device:
     def __init__(self, folder: Path, key: bytes) -> None:
         self.folder, self.damaged, self.packs = folder, 0, dict[int, Pack]()
         names = [path.name for path in (folder / "drover/packs").iterdir()]
-        last = max((int(name[:8]) for name in names if re.fullmatch("[0-9]{8}[.]pack", name)), default=-1)
-        for number in range(last + 1):
+        numbers = sorted(int(name[:-5]) for name in names if re.fullmatch("[0-9]{8,}[.]pack", name))
+        for before, number in itertools.pairwise([-1, *numbers]):
+            if number > before + 1:
+                self._tell(f"packs {before + 1} to {number - 1}", "missing")
             path = folder / f"drover/packs/{number:08}.pack"
             try:
                 self.packs[number] = Pack(path, number, key)

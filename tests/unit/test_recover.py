@@ -182,6 +182,15 @@ def test_without_an_index_a_head_that_is_gone_costs_its_frame_alone(loaded: Load
     assert 0 < len(check_rest(loaded, out, said)) < 4
 
 
+def test_packs_that_are_missing_or_under_another_name_are_named(loaded: Loaded, tmp_path: Path) -> None:
+    pack, out = loaded.packs()[0], tmp_path / "out.img"
+    pack.rename(pack.with_name("4294967295.pack"))
+    said = recover(loaded, out, status=1)
+    assert "packs 0 to 4294967294: missing" in said
+    assert "4294967295.pack: it has no header" in said
+    assert check_rest(loaded, out, said)
+
+
 def test_another_key_opens_nothing(loaded: Loaded, tmp_path: Path) -> None:
     swapped = Loaded(loaded.source, loaded.folders[::-1])
     assert "no VDISK" in recover(swapped, tmp_path / "out.img", status=2)
