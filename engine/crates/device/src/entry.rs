@@ -22,6 +22,7 @@ const HASHED_BYTES: usize = 40;
 pub const MAX_HASHED: usize = (MAX_ENTRY - 5) / HASHED_BYTES;
 
 mod kind {
+    pub(super) const FILLER: u8 = 0;
     pub(super) const VDISK: u8 = 1;
     pub(super) const BLOCK: u8 = 2;
     pub(super) const PLACE: u8 = 3;
@@ -129,11 +130,23 @@ pub enum Entry {
     End(Vec<Indexed>),
     /// Which blocks the pack has: BLAKE3 of the raw bytes, and where the frame stands.
     Hashes(Vec<(Hash, u64)>),
-    /// Of a later format; to be skipped.
+    /// Nothing, so many bytes long: packs are synced at multiples of what disks write at once.
+    Filler(usize),
+    /// A filler that was read, or of a later format; to be skipped.
     Unknown(u8),
 }
 
 impl Entry {
+    /// The number of the VDISK whose chunks it is about, if it is about chunks.
+    pub fn vdisk_of_chunks(&self) -> Option<u32> {
+        match self {
+            Entry::Block(block) => Some(block.vdisk),
+            Entry::Place(place) => Some(place.vdisk),
+            Entry::Zeros { vdisk, .. } => Some(*vdisk),
+            _ => None,
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut words = |kind: u8, words: &[u32]| {
             out.push(kind);
@@ -178,6 +191,10 @@ impl Entry {
                     out.extend_from_slice(hash);
                     out.extend_from_slice(&offset.to_le_bytes());
                 }
+            }
+            Entry::Filler(bytes) => {
+                out.push(kind::FILLER);
+                out.resize(out.len() + bytes - 1, 0);
             }
             Entry::Unknown(kind) => out.push(*kind),
         }
@@ -248,6 +265,7 @@ impl Entry {
             } => (kind::ZEROS, *vdisk, *first, *count),
             Entry::End(_) => (kind::END, 0, 0, 0),
             Entry::Hashes(_) => (kind::HASHES, 0, 0, 0),
+            Entry::Filler(_) => (kind::FILLER, 0, 0, 0),
             Entry::Unknown(kind) => (*kind, 0, 0, 0),
         };
         Indexed {

@@ -9,6 +9,7 @@ mod frame;
 mod header;
 mod keys;
 mod reader;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -134,10 +134,15 @@ impl Contents {
             if walk.stop() {
                 return Ok(());
             }
-            for missing in next..number {
-                walk.damaged(whole_pack(missing, 0, "the pack is missing"));
+            match number.checked_sub(next) {
+                Some(1) => walk.damaged(whole_pack(next, 0, "the pack is missing")),
+                Some(2..) => {
+                    let why = format!("the packs {next} to {} are missing", number - 1);
+                    walk.damaged(whole_pack(next, 0, &why));
+                }
+                _ => {}
             }
-            next = number + 1;
+            next = number.saturating_add(1);
             self.walk_pack(walk, number, bytes)?;
         }
         Ok(())
@@ -262,6 +267,8 @@ impl Contents {
     fn walk_scan(&mut self, walk: &mut impl Walk, pack: &PackReader) -> Result<(), PackError> {
         let mut subjects = HashMap::new();
         let mut behind = 0;
+        // Of VDISKs whose first description is damaged; there is another at the end.
+        let mut orphans = Vec::new();
         for found in pack.scan() {
             if walk.stop() {
                 return Ok(());
@@ -289,9 +296,25 @@ impl Contents {
                     {
                         subjects.extend(describe(description).map(|subject| (*number, subject)));
                     }
+                    if entry
+                        .vdisk_of_chunks()
+                        .is_some_and(|number| !subjects.contains_key(&number))
+                    {
+                        orphans.push(offset);
+                        continue;
+                    }
                     let decoded = Decoded::of(entry, &subjects);
                     self.entry(walk, &subjects, decoded, (pack.number(), offset, 0))?;
                 }
+            }
+        }
+        for offset in orphans {
+            if walk.stop() {
+                break;
+            }
+            if let Ok(entry) = unless_io(pack.read(offset))? {
+                let decoded = Decoded::of(entry, &subjects);
+                self.entry(walk, &subjects, decoded, (pack.number(), offset, 0))?;
             }
         }
         Ok(())
@@ -306,16 +329,15 @@ impl Contents {
         place: (u32, u64, u64),
     ) -> Result<(), PackError> {
         let Decoded { entry, raw } = decoded;
-        let (number, first, count) = match &entry {
-            Entry::Block(block) => (block.vdisk, block.chunk, 1),
-            Entry::Place(place) => (place.vdisk, place.chunk, 1),
-            Entry::Zeros {
-                vdisk,
-                first,
-                count,
-                ..
-            } => (*vdisk, *first, *count),
-            Entry::Vdisk { .. } | Entry::End(_) | Entry::Hashes(_) | Entry::Unknown(_) => {
+        let (first, count) = match &entry {
+            Entry::Block(block) => (block.chunk, 1),
+            Entry::Place(place) => (place.chunk, 1),
+            Entry::Zeros { first, count, .. } => (*first, *count),
+            Entry::Vdisk { .. }
+            | Entry::End(_)
+            | Entry::Hashes(_)
+            | Entry::Filler(_)
+            | Entry::Unknown(_) => {
                 return Ok(());
             }
         };
@@ -328,7 +350,8 @@ impl Contents {
             chunk: Some(first),
             why,
         };
-        let Some(subject) = subjects.get(&number) else {
+        let number = entry.vdisk_of_chunks();
+        let Some(subject) = number.and_then(|number| subjects.get(&number)) else {
             walk.damaged(damage(
                 None,
                 "the pack does not say of which VDISK it is".into(),

@@ -351,8 +351,14 @@ impl Writer {
             let highest = highest_pack(packs).map_err(|error| {
                 Stop::Failed(format!("listing {} failed: {error}", packs.display()))
             })?;
-            let number = highest.map_or(0, |number| number + 1).max(self.next_pack);
-            self.next_pack = number + 1;
+            let next = highest.map_or(Some(0), |number| number.checked_add(1));
+            let number = next.map(|next| next.max(self.next_pack)).ok_or_else(|| {
+                let packs = packs.display();
+                Stop::Failed(format!(
+                    "{packs} has a file that is named as the last of all packs"
+                ))
+            })?;
+            self.next_pack = number.saturating_add(1);
             self.learnt.insert(number);
             match PackWriter::create(packs, number, self.device.id, &self.key) {
                 Err(PackError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
