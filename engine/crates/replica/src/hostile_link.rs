@@ -4,6 +4,7 @@
 //!
 //! A seed names a schedule. `DROVER_LINK_SEEDS=500` runs so many, `DROVER_LINK_SEED=17` that one.
 
+mod by_road;
 mod directed;
 mod proxy;
 mod sites;
@@ -49,6 +50,29 @@ pub(crate) async fn slow_disk() {
     }
 }
 
+/// As many schedules as were asked for, or the one.
+fn schedules(run: impl Fn(u64) + Sync) {
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if let Some(seed) = number("DROVER_LINK_SEED") {
+        return run(seed);
+    }
+    let seeds = number("DROVER_LINK_SEEDS").unwrap_or(4);
+    let next = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    run(seed);
+                }
+            });
+        }
+    });
+}
+
 fn step(sites: &mut Sites, proxy: &Proxy, dice: &mut StdRng) {
     let disk = dice.random_range(0..DISKS);
     match dice.random_range(0..100) {
@@ -75,23 +99,5 @@ fn step(sites: &mut Sites, proxy: &Proxy, dice: &mut StdRng) {
 
 #[test]
 fn whatever_happens_to_connections_the_disks_become_equal() {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    if let Some(seed) = number("DROVER_LINK_SEED") {
-        return run(seed);
-    }
-    let seeds = number("DROVER_LINK_SEEDS").unwrap_or(4);
-    let next = std::sync::atomic::AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
-                    }
-                    run(seed);
-                }
-            });
-        }
-    });
+    schedules(run);
 }

@@ -11,7 +11,7 @@ use crate::journal::Record;
 use crate::trouble::Trouble;
 use bytes::Bytes;
 use drover_link::limits::MAX_ACK_IDS;
-use drover_link::message::FaultCode;
+use drover_link::message::{FaultCode, NOT_NOW, NOT_WANTED};
 use drover_link::{Data, Message};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,12 +39,52 @@ pub(super) struct Attachment {
 }
 
 /// What a source says to an offer.
-#[derive(Debug)]
 pub(super) struct Granted {
     /// Whether it waits for anything of the load.
     pub(super) known: bool,
-    /// As in a Grant.
-    pub(super) ids: Vec<u64>,
+    /// For each chunk.
+    pub(super) answers: Vec<Answer>,
+}
+
+/// What a source says to one chunk of an offer.
+pub(super) enum Answer {
+    /// It does not wait for it.
+    Unwanted,
+    /// Offer it again.
+    NotNow,
+    /// Write it.
+    Write(Permit),
+}
+
+/// Leave to write one chunk. The source keeps everything else from it until it is acknowledged, or
+/// given back by dropping this unused.
+pub(super) struct Permit {
+    handle: u32,
+    id: u64,
+    outgoing: Outgoing,
+    used: bool,
+}
+
+impl Permit {
+    /// It is written from now on, whatever else happens. Returns what is to be acknowledged.
+    fn begin(mut self) -> u64 {
+        self.used = true;
+        self.id
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.used {
+            self.outgoing.send(Message::Fault {
+                handle: self.handle,
+                id: self.id,
+                code: FaultCode::Corrupt,
+                message: "what was offered is not written".into(),
+                offset: None,
+            });
+        }
+    }
 }
 
 impl Attachment {
@@ -183,21 +223,34 @@ impl Attachment {
         answered.await.ok()
     }
 
-    pub(super) fn granted(&self, offer: u64, granted: Granted) {
+    /// The source's answer. If nobody waits for it any more, its permits are given back.
+    pub(super) fn granted(&self, offer: u64, known: bool, ids: &[u64]) {
+        let answers = ids.iter().map(|id| match *id {
+            NOT_WANTED => Answer::Unwanted,
+            NOT_NOW => Answer::NotNow,
+            id => Answer::Write(Permit {
+                handle: self.handle,
+                id,
+                outgoing: self.outgoing.clone(),
+                used: false,
+            }),
+        });
+        let answers = answers.collect();
         let waiting = lock(&self.offers).remove(&offer);
         if let Some(waiting) = waiting {
-            // Whoever asked may have been stopped.
-            let _ = waiting.send(granted);
+            let _ = waiting.send(Granted { known, answers });
         }
     }
 
     /// Writes what a transport device has of a chunk, but for blocks that are newer; None: zeros.
-    /// False if nothing of this handle is written any more.
-    pub(super) async fn unload(&self, id: u64, chunk: u32, raw: Option<&Bytes>) -> bool {
+    /// False if nothing of this handle is written any more. Must be awaited to its end: a write that
+    /// is left alone would land whenever it likes.
+    pub(super) async fn unload(&self, permit: Permit, chunk: u32, raw: Option<Bytes>) -> bool {
         let _writing = self.busy.read().await;
         if !self.is_open() {
             return false;
         }
+        let id = permit.begin();
         let geometry = self.vdisk.geometry();
         let older = match self.vdisk.newer(chunk) {
             Some(newer) => geometry.all_blocks(chunk) & !newer,
@@ -206,7 +259,7 @@ impl Attachment {
         let mut bytes = 0;
         for (first, blocks) in mask_runs(older) {
             let (offset, length) = geometry.piece(chunk, first, blocks);
-            let written = match raw {
+            let written = match &raw {
                 Some(raw) => {
                     let begin = (offset - geometry.offset(chunk)) as usize;
                     let piece = raw.slice(begin..begin + length as usize);

@@ -1,6 +1,6 @@
 //! What a destination does with the messages of a session.
 
-use super::attachment::{Attachment, Granted, fault};
+use super::attachment::{Attachment, fault};
 use super::hashing::{hash_blocks, hash_chunks};
 use super::window::{Place, Sharers, Window};
 use super::{Shared, lock};
@@ -360,7 +360,7 @@ impl Receive for Reception {
                 ids,
             } => {
                 if let Some(opened) = self.opened(handle) {
-                    opened.attachment.granted(offer, Granted { known, ids });
+                    opened.attachment.granted(offer, known, &ids);
                 }
             }
             Message::RootRequest { handle } => {

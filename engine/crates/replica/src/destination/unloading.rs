@@ -2,19 +2,19 @@
 //! and no block that is newer already. Any number of devices, in any order, while the foreground goes
 //! on; begun again, it passes over what is stable.
 
+use super::attachment::{Answer, Attachment};
 use super::vdisk::Vdisk;
 use super::{Shared, lock};
 use crate::carrier::{Contents, Damage, DeviceStatus, Found, Subject, Walk, hex};
 use bytes::Bytes;
 use device::{DeviceId, DeviceKey};
-use drover_link::message::{NOT_NOW, NOT_WANTED};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -80,7 +80,7 @@ impl Unloading {
             waited_for: HashMap::new(),
         };
         let thread = std::thread::Builder::new().name("unload".into());
-        let (read, done) = tokio::sync::oneshot::channel();
+        let (read, done) = oneshot::channel();
         thread.spawn(move || {
             let mut reader = reader;
             let outcome = contents.walk(&mut reader);
@@ -174,14 +174,21 @@ impl Job {
                 continue;
             };
             let mut again = Vec::new();
-            for (index, (chunk, raw)) in chunks.into_iter().enumerate() {
-                match granted.ids.get(index).copied().unwrap_or(NOT_WANTED) {
-                    NOT_WANTED => lock(&self.status).refused_chunks += 1,
-                    NOT_NOW => again.push((chunk, raw)),
-                    id => match attachment.unload(id, chunk, raw.as_ref()).await {
-                        true => lock(&self.status).unloaded_chunks += 1,
-                        false => again.push((chunk, raw)),
-                    },
+            let mut answers = granted.answers.into_iter();
+            for (chunk, raw) in chunks {
+                match answers.next().unwrap_or(Answer::Unwanted) {
+                    Answer::Unwanted => lock(&self.status).refused_chunks += 1,
+                    Answer::NotNow => again.push((chunk, raw)),
+                    Answer::Write(permit) => {
+                        let (attachment, raw_again) = (attachment.clone(), raw.clone());
+                        // A task of its own, since this one may be cancelled at any moment.
+                        let write =
+                            async move { attachment.unload(permit, chunk, raw_again).await };
+                        match tokio::spawn(write).await {
+                            Ok(true) => lock(&self.status).unloaded_chunks += 1,
+                            _ => again.push((chunk, raw)),
+                        }
+                    }
                 }
             }
             chunks = again;
@@ -193,7 +200,18 @@ impl Job {
     }
 }
 
-async fn wait_until_open(vdisk: &Arc<Vdisk>) -> Arc<super::attachment::Attachment> {
+/// Whether the source waits for anything of a load.
+async fn is_known(vdisk: &Arc<Vdisk>, load: [u8; 16]) -> bool {
+    loop {
+        let attachment = wait_until_open(vdisk).await;
+        match attachment.offer(load, Vec::new()).await {
+            Some(granted) => return granted.known,
+            None => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
+async fn wait_until_open(vdisk: &Arc<Vdisk>) -> Arc<Attachment> {
     loop {
         if let Some(attachment) = vdisk.attachment().filter(|_| !vdisk.is_held()) {
             return attachment;
@@ -249,17 +267,15 @@ impl Reader {
         if let Some(known) = self.waited_for.get(&load) {
             return *known;
         }
-        let asked = async {
-            loop {
-                let attachment = wait_until_open(vdisk).await;
-                match attachment.offer(load, Vec::new()).await {
-                    Some(granted) => return granted.known,
-                    None => tokio::time::sleep(LOOK).await,
-                }
-            }
-        };
-        let asked = self.job.stop.run_until_cancelled(asked);
-        let Some(known) = self.runtime.block_on(asked) else {
+        let (answer, answered) = oneshot::channel();
+        let (vdisk_asked, stop) = (vdisk.clone(), self.job.stop.clone());
+        self.runtime.spawn(async move {
+            let asked = stop.run_until_cancelled(is_known(&vdisk_asked, load)).await;
+            // Nobody waits for the answer once this engine ends.
+            let _ = answer.send(asked.unwrap_or(false));
+        });
+        // No answer: the engine is ending.
+        let Ok(known) = answered.blocking_recv() else {
             return false;
         };
         if !known {

@@ -5,10 +5,12 @@ use crate::compression::Choice;
 use crate::destination::{Destination, DestinationLink};
 use crate::endpoint::EndpointSpec;
 use crate::source::{Mode, OnReadError, Source, SourceLink, SourceLinkStatus, SourceVdisk};
+use device::{DeviceId, DeviceKey};
 use drover_link::tls::Identity;
 use rand::Rng;
 use rand::rngs::StdRng;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ pub struct Sites {
     /// What the guest wrote since the disk was last seen clean: what its bitmaps would hold.
     dirty: [Vec<(u64, u64)>; DISKS],
     pub times_clean: u32,
+    /// What was done, for a failure's report.
+    done: RefCell<Vec<String>>,
 }
 
 fn identities() -> [Identity; 2] {
@@ -55,6 +59,14 @@ fn runtime() -> Runtime {
         .enable_all()
         .build()
         .unwrap()
+}
+
+fn id(device: usize) -> DeviceId {
+    DeviceId([device as u8; 16])
+}
+
+fn key(device: usize) -> DeviceKey {
+    DeviceKey::new([device as u8; 32])
 }
 
 pub fn name(disk: usize) -> String {
@@ -86,11 +98,16 @@ impl Sites {
             modes: [None; DISKS],
             dirty: Default::default(),
             times_clean: 0,
+            done: RefCell::default(),
         };
         sites.start_destination();
         proxy.lead_to(sites.listen.clone());
         sites.start_source();
         sites
+    }
+
+    fn note(&self, what: impl Into<String>) {
+        self.done.borrow_mut().push(what.into());
     }
 
     fn path(&self, end: &str, disk: usize) -> PathBuf {
@@ -161,6 +178,7 @@ impl Sites {
 
     /// As kill -9, except that system calls which are under way come to their end.
     pub fn restart_source(&mut self) {
+        self.note("source restarts");
         let (runtime, _) = self.source.take().unwrap();
         runtime.shutdown_timeout(PATIENCE);
         self.start_source();
@@ -176,6 +194,7 @@ impl Sites {
     }
 
     pub fn restart_destination(&mut self, gracefully: bool) {
+        self.note(format!("destination restarts {gracefully}"));
         let (runtime, destination) = self.destination.take().unwrap();
         if gracefully {
             runtime.block_on(destination.stop());
@@ -185,12 +204,79 @@ impl Sites {
         self.start_destination();
     }
 
+    /// A comparison that is not finished is not given up for another mode, also not by Drover.
     pub fn start(&mut self, disk: usize, mode: Mode) {
+        let background = self.vdisk(disk).status().background;
+        let comparing = self.modes[disk] == Some(Mode::Compare) && background.state != "done";
+        if comparing && mode != Mode::Compare {
+            return;
+        }
+        self.note(format!("start {disk} {mode:?}"));
         self.modes[disk] = Some(mode);
         self.source().start_background(&self.vdisk(disk), mode);
     }
 
+    fn packs(&self, device: usize) -> PathBuf {
+        self.folder.path().join(format!("device-{device}"))
+    }
+
+    /// A device is plugged in at the source.
+    pub fn load(&self, device: usize) {
+        self.note(format!("load {device}"));
+        let packs = self.packs(device);
+        std::fs::create_dir_all(&packs).unwrap();
+        let opened = self.source().open_device(id(device), &packs, key(device));
+        opened.unwrap();
+    }
+
+    /// … and taken away.
+    pub fn close(&self, device: usize) {
+        self.note(format!("close {device}"));
+        self.source().close_device(id(device));
+    }
+
+    pub fn forget(&self, device: usize) {
+        self.note(format!("forget {device}"));
+        self.source().forget_device(id(device)).unwrap();
+    }
+
+    /// A device, or a copy of it, is plugged in at the destination; whatever was read of one before
+    /// comes to its end somewhere.
+    pub fn unload(&self, device: usize) {
+        self.note(format!("unload {device}"));
+        let (runtime, destination) = self.destination.as_ref().unwrap();
+        let packs = self.packs(device);
+        if packs.is_dir() {
+            let _inside = runtime.enter();
+            destination.close_device(id(device));
+            let unloading = destination.unload_device(id(device), &packs, key(device));
+            unloading.unwrap();
+        }
+    }
+
+    /// A byte of a device changes.
+    pub fn damage(&self, device: usize, dice: &mut StdRng) {
+        self.note(format!("damage {device}"));
+        let Ok(entries) = std::fs::read_dir(self.packs(device)) else {
+            return;
+        };
+        for entry in entries.map(Result::unwrap) {
+            let length = entry.metadata().unwrap().len();
+            if dice.random_bool(0.3) && length > 0 {
+                let pack = File::options()
+                    .read(true)
+                    .write(true)
+                    .open(entry.path())
+                    .unwrap();
+                let (at, mut byte) = (dice.random_range(0..length), [0]);
+                pack.read_exact_at(&mut byte, at).unwrap();
+                pack.write_all_at(&[byte[0] ^ 1], at).unwrap();
+            }
+        }
+    }
+
     pub fn verify(&self, disk: usize, all: bool) {
+        self.note(format!("verify {disk} {all}"));
         self.vdisk(disk).start_verify(all, true);
     }
 
@@ -211,14 +297,20 @@ impl Sites {
         if dice.random_bool(0.8) {
             dice.fill(&mut bytes[..]);
         }
+        self.note(format!("write {disk} {offset}+{length}"));
         self.files[disk].write_all_at(&bytes, offset).unwrap();
         self.dirty[disk].push((offset, length));
         self.vdisk(disk).mark_dirty(offset, length);
     }
 
-    /// Whenever a disk is clean at the source it is equal at the destination.
+    /// Bitmaps of what is stable are released. Whenever a disk is clean at the source it is equal at
+    /// the destination.
     pub fn check_if_clean(&mut self) {
         for disk in 0..DISKS {
+            if !self.dirty[disk].is_empty() && self.vdisk(disk).epoch_is_stable() {
+                self.note(format!("release {disk}"));
+                self.dirty[disk].clear();
+            }
             if self.vdisk(disk).status().state == "clean" {
                 self.check(disk);
             }
@@ -231,7 +323,10 @@ impl Sites {
         let read = |end| std::fs::read(self.path(end, disk)).unwrap();
         let (from, to) = (read("from"), read("to"));
         let differing = from.iter().zip(&to).position(|(a, b)| a != b);
-        assert_eq!(differing, None, "clean, but disk {disk} differs");
+        if let Some(at) = differing {
+            let done = self.done.borrow().join("\n");
+            panic!("clean, but disk {disk} differs at {at}, after\n{done}");
+        }
         assert_eq!(from.len(), to.len());
     }
 

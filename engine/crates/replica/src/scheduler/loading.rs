@@ -97,6 +97,12 @@ impl Scheduler {
         Offered::Take(self.claim(Kind::Unload { compare }, chunk, 1))
     }
 
+    /// Whether this id is of a chunk that a device has brought.
+    pub fn is_unloading(&self, id: u64) -> bool {
+        let open = self.open.get(&id);
+        open.is_some_and(|open| matches!(open.kind, Kind::Unload { .. }))
+    }
+
     /// What these chunks have on devices is not to be waited for: they come another way, those in
     /// flight as soon as they have arrived. Our notes must have been changed durably before.
     pub fn forget_loaded(&mut self, chunks: impl IntoIterator<Item = u32>) {

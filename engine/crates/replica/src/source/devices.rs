@@ -13,7 +13,7 @@ use device::{DeviceId, DeviceKey};
 use drover_link::Compression;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use writer::Writer;
@@ -59,6 +59,8 @@ pub(super) struct Device {
     pub(super) compressor: Compressor,
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Its engine is gone.
+    abandoned: AtomicBool,
     pub(super) waiting: AtomicU64,
     remembered: Arc<Mutex<HashMap<Hash, DeviceId>>>,
     pub(super) status: Mutex<DeviceStatus>,
@@ -89,6 +91,7 @@ impl Devices {
             compressor: Compressor::new(Choice::Auto),
             jobs: Mutex::new(Some(jobs)),
             writer: Mutex::default(),
+            abandoned: AtomicBool::new(false),
             waiting: AtomicU64::new(0),
             remembered: self.remembered.clone(),
             status: Mutex::new(status.clone()),
@@ -151,6 +154,17 @@ impl Devices {
             .iter()
             .map(|(name, device)| (name.clone(), lock(&device.status).clone()));
         status.collect()
+    }
+}
+
+impl Drop for Devices {
+    /// Nothing is written for an engine that is not there any more.
+    fn drop(&mut self) {
+        for device in lock(&self.open).values() {
+            device.abandoned.store(true, Ordering::Relaxed);
+            lock(&device.jobs).take();
+            let _ = lock(&device.writer).take().map(JoinHandle::join);
+        }
     }
 }
 

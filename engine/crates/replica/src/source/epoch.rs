@@ -112,6 +112,12 @@ impl Vdisk {
         self.wake();
     }
 
+    /// Whether an epoch with everything that was marked so far would be acknowledged.
+    #[cfg(test)]
+    pub(crate) fn epoch_is_stable(&self) -> bool {
+        lock(&self.state).scheduler.epoch_is_stable()
+    }
+
     async fn read_epoch(&self, number: u64, socket: PathBuf, export: String, bitmap: String) {
         let read = dirty_extents(
             &socket,

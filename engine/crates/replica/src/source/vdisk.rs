@@ -263,8 +263,10 @@ impl Vdisk {
             return;
         }
         if code == FaultCode::Corrupt && id != 0 {
-            tracing::warn!(vdisk = self.name, "sending again: {trouble}");
-            state.sent.resent_bytes += u64::from(crate::chunk::CHUNK_SIZE);
+            if !state.scheduler.is_unloading(id) {
+                tracing::warn!(vdisk = self.name, "sending again: {trouble}");
+                state.sent.resent_bytes += u64::from(crate::chunk::CHUNK_SIZE);
+            }
             state.scheduler.requeue(id);
         } else {
             state.reopen = true;

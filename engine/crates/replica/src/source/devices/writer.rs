@@ -152,7 +152,7 @@ impl Writer {
     }
 
     fn work(&mut self, jobs: &Receiver<Job>) -> Result<(), Stop> {
-        loop {
+        while !self.device.abandoned.load(Ordering::Relaxed) {
             let patience = match self.begun {
                 Some(begun) => IDLE_TIME.min(SYNC_TIME.saturating_sub(begun.elapsed())),
                 None => Duration::from_secs(3600),
@@ -174,9 +174,12 @@ impl Writer {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => self.sync()?,
+                Err(RecvTimeoutError::Disconnected)
+                    if self.device.abandoned.load(Ordering::Relaxed) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.sync(),
             }
         }
+        Err(Stop::Failed("its engine has ended".into()))
     }
 
     fn write(&mut self, job: &Job) -> Result<(), Stop> {
