@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from drover.devices.folder import DeviceFolder, open_host
+from drover.devices.folder import DeviceFolder, open_host, utc_now
 from drover.devices.known import identity_of, open_device, open_key
+from drover.devices.manifest import manifest_of, seal_manifest
 from drover.devices.needs import loading_too
+from drover.devices.signing import own_signer
 from drover.engine.client import UNKNOWN_DEVICE
 from drover.engine.status import EngineStatus
-from drover.errors import DroverError, EngineError
+from drover.errors import DroverError, EngineError, HostError
 from drover.model.device import Use
 from drover.model.migration import Migration
 from drover.model.units import format_size
@@ -127,9 +129,12 @@ class Transport:
             if error.code != UNKNOWN_DEVICE:
                 self._tell(device, f"its packs cannot be finished: {error}")
                 return
-        held = run.source.engine.status().on_device(device)
+        status = run.source.engine.status()
+        held = status.on_device(device)
         if self._store.uses(run.migration.id).get(device, Use.PLANNED).ended:
             return
+        if held:
+            self._write_manifest(device, status)
         self._store.use([device], run.migration.id, Use.LOADED if held else Use.UNLOADED)
         if not held:
             self._tell(device, "nothing that is on it is needed")
@@ -142,6 +147,20 @@ class Transport:
             f"it holds {format_size(held)} of {run.migration.spec.vm}: {wait}{safe} and carry it; then "
             "`drover device unload PATH`, with its path at the destination's host",
         )
+
+    def _write_manifest(self, device: str, status: EngineStatus) -> None:
+        """Without one `drover device verify` cannot say what is missing; nothing else needs it."""
+        run = self._run
+        folder = DeviceFolder(run.source.host, run.facts.device_paths[device])
+        try:
+            if folder.require().id != device:
+                raise HostError(f"another one is at {folder.path}")
+            manifest = manifest_of(run.migration, device, status, created=utc_now())
+            recipients = [identity_of(self._store, None).recipient, *self._store.get(device).recipients]
+            sealed = seal_manifest(manifest, own_signer(self._store.folder), list(dict.fromkeys(recipients)))
+            folder.write_manifest(run.migration.id, sealed)
+        except DroverError as error:
+            self._tell(device, f"its manifest cannot be written: {error.message}")
 
     def _forget(self, device: str) -> None:
         left = self._run.source.engine.status().on_device(device)
