@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drover.cli import options
+from drover.cli.load import load
 from drover.cli.output import print_json
 from drover.devices.folder import DeviceFolder, open_host
 from drover.devices.keys import own_identity
@@ -27,7 +28,7 @@ from drover.devices.unload import Unloaded, find
 from drover.devices.unload import unload as unload_one
 from drover.devices.verify import verify as read_all
 from drover.engine.status import DeviceStatus
-from drover.errors import InputError
+from drover.errors import InputError, MigrationError
 from drover.model.device import Device, Use
 from drover.model.units import format_duration, format_rate, format_size
 from drover.store import DeviceStore, MigrationStore
@@ -87,6 +88,9 @@ def init(
         own, signer = own_identity(store.folder), own_signer(store.folder)
         _console().print(f"Opened by {own.recipient}; its secret is in {store.folder / 'identity.age-key'}.")
         _console().print(f"What is loaded is signed by {signer.public_key}; its secret is in {SIGNING_KEY} there.")
+
+
+app.command()(load)
 
 
 @app.command("list")
@@ -192,9 +196,15 @@ def unload(
     found = find(path, MigrationStore(), store)
     try:
         key = open_key(found.folder, found.label, identity_of(store, identity))
+        failed: list[MigrationError] = []
         for migration in found.migrations:
-            with _Bar(json) as bar:
-                done = unload_one(migration, found.folder, found.label, key, devices=store, observe=bar.show)
+            try:
+                with _Bar(json) as bar:
+                    done = unload_one(migration, found.folder, found.label, key, devices=store, observe=bar.show)
+            except MigrationError as error:
+                # Of one migration alone; the others on the device need not wait for it.
+                failed.append(error)
+                continue
             if json:
                 fields = {"migration": done.migration, "vm": done.vm, "by_network_bytes": done.by_network}
                 print_json({"event": "unloaded", "device": found.label.id, **fields, **_figures(done.status)})
@@ -202,6 +212,9 @@ def unload(
                 _show_unloaded(done)
     finally:
         found.folder.host.close()
+    if failed:
+        more = "".join(f"; {error.message}" for error in failed[1:])
+        raise MigrationError(failed[0].message + more, remedy=failed[0].remedy)
     if not json:
         _console().print(f"{found.label.label} can be unplugged; `drover device wipe` makes it empty.", markup=False)
 
