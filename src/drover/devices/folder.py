@@ -238,7 +238,7 @@ class DeviceFolder:
         # No chmod: some file systems of sticks refuse it.
         script = (
             'umask 077; in=${1%/*}; [ ! -L "$in" ] || { echo "$in is a link" >&2; exit 1; }; '
-            '[ -d "$in" ] || { mkdir -- "$in" && sync -- "$in/.."; } || exit 1; '
+            '[ -d "$in" ] || { mkdir -p -- "$in" && sync -- "$in/.."; } || exit 1; '
             'cat > "$1.part" && sync -- "$1.part" && mv -f -- "$1.part" "$1" && sync -- "$in"'
         )
         self.host.run("sh", "-c", script, "drover-write", path, stdin=content, timeout=_SLOW)
