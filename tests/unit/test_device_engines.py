@@ -171,6 +171,17 @@ def test_a_device_is_loaded_closed_and_waited_for(stick: Path) -> None:
     assert not loading.transport.by_road
 
 
+def test_a_device_that_others_still_load_is_not_to_be_carried_away(stick: Path) -> None:
+    loading = Loading(stick)
+    other = migration(stick, Use.LOADING)
+    loading.transport.begin()
+    loading.load(100, "loaded")
+    assert "wait until web is loaded too" in (loading.look() or "")
+    assert any("wait until web is on it too" in text for text in loading.said)
+    DeviceStore().use(other.spec.devices, other.id, Use.LOADED)
+    assert "wait until" not in (loading.look() or "")
+
+
 def test_a_device_that_is_pulled_out_goes_on_when_it_is_back(stick: Path) -> None:
     loading = Loading(stick)
     loading.transport.begin()

@@ -140,7 +140,7 @@ class Transport:
             self._tell(device, "nothing that is on it is needed")
             return
         safe = self._sync(device)
-        others = [m.spec.vm for m in loading_too(self._store.get(device), run.store, but_for=run.migration.id)]
+        others = self._loading_too(device)
         wait = f"wait until {', '.join(others)} is on it too, then " if others else ""
         self._tell(
             device,
@@ -210,9 +210,11 @@ class Transport:
         if waiting is road.Waiting.CARRY:
             held = [device for device in migration.spec.devices if status.on_device(device)]
             size = format_size(sum(background.loaded_bytes for background in backgrounds))
+            others = dict.fromkeys(vm for device in held for vm in self._loading_too(device))
+            wait = f"wait until {', '.join(others)} is loaded too, then " if others else ""
             return (
-                f"{size} are on {self._names(held)}: carry to the destination, then `drover device unload PATH` there; "
-                "what the VM writes meanwhile goes over the network"
+                f"{size} are on {self._names(held)}: {wait}carry to the destination, then `drover device unload PATH` "
+                "there; what the VM writes meanwhile goes over the network"
             )
         if waiting is road.Waiting.NO_ROOM:
             return (
@@ -225,6 +227,11 @@ class Transport:
             places = ", ".join(f"{self._names([device])} at {run.facts.device_paths[device]}" for device in wanted)
             return f"{left} wait for {places}: plug in, or `drover device forget` what will not come"
         return None
+
+    def _loading_too(self, device: str) -> list[str]:
+        """Other VMs that still go onto this device."""
+        run = self._run
+        return [m.spec.vm for m in loading_too(self._store.get(device), run.store, but_for=run.migration.id)]
 
     def _names(self, devices: Sequence[str]) -> str:
         return ", ".join(self._labels.get(device, device) for device in devices) or "devices"
