@@ -76,15 +76,15 @@ fuzz: ## Fuzz every target for FUZZ_SECONDS (60) each; stop at the first finding
 	done
 
 lint: build ## ruff, mypy --strict, rustfmt, clippy
-	$(BIN)/ruff check src tests bench
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench docs
+	$(BIN)/ruff format --check src tests bench docs
 	$(BIN)/mypy
 	cd engine && cargo fmt --check && cargo clippy --locked --all-targets --quiet -- -D warnings
 	cd lab && cargo fmt --check && cargo clippy --locked --all-targets --quiet -- -D warnings
 
 fmt: $(STAMP)/venv ## Format the sources
-	$(BIN)/ruff format src tests bench
-	$(BIN)/ruff check --fix-only --quiet src tests bench
+	$(BIN)/ruff format src tests bench docs
+	$(BIN)/ruff check --fix-only --quiet src tests bench docs
 	cd engine && cargo fmt
 	cd lab && cargo fmt
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import (
     backpressure,
+    device,
     downtime,
     epoch,
     guest,
@@ -126,6 +127,7 @@ _SIZED: dict[str, Callable[[bool], str]] = {
     "second": _sized("second", second.measure, ratios.describe_second),
     "epoch": _sized("epoch", epoch.measure, ratios.describe_epoch),
     "memory": _sized("memory", memory.measure, ratios.describe_memory),
+    "device": _sized("device", device.measure, device.describe),
 }
 _PARTS: dict[str, Callable[[], str]] = {
     "guest": _guest,

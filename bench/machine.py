@@ -12,6 +12,7 @@ _PROGRAMS = {
     "nbdcopy": ["nbdcopy", "--version"],
     "nbdkit": ["nbdkit", "--version"],
     "rsync": ["rsync", "--version"],
+    "fio": ["fio", "--version"],
     "Rust": ["rustc", "--version"],
 }
 

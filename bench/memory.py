@@ -30,18 +30,18 @@ def measure(folder: Path, *, quick: bool) -> dict[tuple[int, str], Peak]:
     for size in SIZES:
         with vdisk(folder, size=size, data=data, connections=CONNECTIONS) as one:
             one.copy()
-            background = [_highest(pid) for pid in one.pair.pids]
+            background = [highest(pid) for pid in one.pair.pids]
             journals = [_stored(state) for state in one.pair.states]
             one.write(QUICK_BLOCKS if quick else BLOCKS, spread=True, seed=1)
             one.epoch()
-            epoch = [_highest(pid) for pid in one.pair.pids]
+            epoch = [highest(pid) for pid in one.pair.pids]
         for number, role in enumerate(("source", "destination")):
             found[size, role] = peak = Peak(background[number], epoch[number], journals[number] / data)
             print(f"  {size >> 30} GiB, {role}: {peak}", flush=True)
     return found
 
 
-def _highest(pid: int) -> int:
+def highest(pid: int) -> int:
     """Peak resident bytes of a process."""
     kib = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     if kib is None:

@@ -20,6 +20,7 @@ TITLES = {
     "downtime": "(h) Downtime",
     "strangers": "(i) Strangers at the port",
     "backpressure": "(j) Replication backpressure",
+    "device": "(k) Transport devices, against the goals",
 }
 _HEAD = """\
 # Results

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from bench import device
 from bench.copiers import Task
 from bench.equal import are_equal
 from bench.goals import Goal
@@ -59,3 +60,20 @@ def test_a_failing_peer_and_a_wrong_copy_are_results_and_do_not_end_the_run(tmp_
 )
 def test_a_goal_is_met_or_not(reached: float | None, at_least: bool, verdict: str) -> None:
     assert Goal("speed", reached, 1.5, at_least).row()[-1] == verdict
+
+
+@pytest.mark.parametrize(
+    ("kernel", "limited_by", "loading", "unloading"),
+    # 1000 bytes, 800 of them data, 400 on the device; dd writes 100 bytes/s, and 80 from the packs.
+    [(1000.0, "dd", 0.5, 1.25), (50.0, "the slowest kernel", 2.0, 2.0)],
+)
+def test_a_device_is_held_against_what_is_slower(
+    kernel: float, limited_by: str, loading: float, unloading: float
+) -> None:
+    seconds = {device.LOADING: 8.0, device.UNLOADING: 8.0, device.DD: 10.0, device.DD_BACK: 5.0}
+    samples = {name: Sample(one, 1.0) for name, one in seconds.items()}
+    kernels = {device.BLAKE3: (kernel, kernel), device.AES: (9e9, 9e9), device.ZSTD: (1.0, 1.0)}
+    carried = device.Carried(1000, 800, 400, samples, {device.LOADING: 1, device.UNLOADING: 1}, kernels)
+    goals = list(device.goals_of("mix", carried))
+    assert [goal.reached for goal in goals] == [loading, unloading]
+    assert all(goal.what.endswith(limited_by) for goal in goals)

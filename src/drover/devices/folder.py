@@ -263,4 +263,4 @@ _UNFIT = {
 
 def _is_pack(name: str) -> bool:
     stem, _, suffix = name.partition(".")
-    return len(stem) == 8 and stem.isascii() and stem.isdigit() and suffix == "pack"
+    return len(stem) >= 8 and stem.isascii() and stem.isdigit() and suffix == "pack"

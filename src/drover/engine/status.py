@@ -168,6 +168,12 @@ class EngineStatus(_Answer):
     vdisks: dict[str, VdiskStatus] = {}
     devices: dict[str, DeviceStatus] = {}
 
+    @property
+    def moved_bytes(self) -> int:
+        """What a source's engine put on the link and onto the devices that are open now."""
+        loading = [device.written_bytes for device in self.devices.values() if device.purpose == "load"]
+        return self.link.sent_bytes + sum(loading)
+
     def on_device(self, device: str) -> int:
         """Bytes that are on this device and that the destination does not have; only a source's engine knows."""
         return sum(vdisk.background.devices.get(device, 0) for vdisk in self.vdisks.values())

@@ -54,7 +54,7 @@ class Throttle:
             self._writes = writes
             self._pacer.restart()
         else:
-            self._pacer.look(time.monotonic(), self._histograms.read(writes=writes), status.link.sent_bytes)
+            self._pacer.look(time.monotonic(), self._histograms.read(writes=writes), status.moved_bytes)
         self._apply()
 
     def end(self) -> None:

@@ -16,12 +16,19 @@ pub(crate) const MAX_INDEXED: usize = (MAX_ENTRY - 5) / INDEXED_BYTES;
 
 const INDEXED_BYTES: usize = 25;
 
+const HASHED_BYTES: usize = 40;
+
+/// Most blocks that one Hashes can list.
+pub const MAX_HASHED: usize = (MAX_ENTRY - 5) / HASHED_BYTES;
+
 mod kind {
+    pub(super) const FILLER: u8 = 0;
     pub(super) const VDISK: u8 = 1;
     pub(super) const BLOCK: u8 = 2;
     pub(super) const PLACE: u8 = 3;
     pub(super) const ZEROS: u8 = 4;
     pub(super) const END: u8 = 5;
+    pub(super) const HASHES: u8 = 6;
 }
 
 /// The content of a chunk.
@@ -83,6 +90,11 @@ impl Indexed {
         self.kind == kind::VDISK
     }
 
+    /// Whether it lists blocks by their hashes.
+    pub fn is_hashes(&self) -> bool {
+        self.kind == kind::HASHES
+    }
+
     /// Whether it says something of chunks.
     pub fn has_content(&self) -> bool {
         [kind::BLOCK, kind::PLACE, kind::ZEROS].contains(&self.kind)
@@ -116,11 +128,25 @@ pub enum Entry {
     },
     /// The pack's frames.
     End(Vec<Indexed>),
-    /// Of a later format; to be skipped.
+    /// Which blocks the pack has: BLAKE3 of the raw bytes, and where the frame stands.
+    Hashes(Vec<(Hash, u64)>),
+    /// Nothing, so many bytes long: packs are synced at multiples of what disks write at once.
+    Filler(usize),
+    /// A filler that was read, or of a later format; to be skipped.
     Unknown(u8),
 }
 
 impl Entry {
+    /// The number of the VDISK whose chunks it is about, if it is about chunks.
+    pub fn vdisk_of_chunks(&self) -> Option<u32> {
+        match self {
+            Entry::Block(block) => Some(block.vdisk),
+            Entry::Place(place) => Some(place.vdisk),
+            Entry::Zeros { vdisk, .. } => Some(*vdisk),
+            _ => None,
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let mut words = |kind: u8, words: &[u32]| {
             out.push(kind);
@@ -158,6 +184,17 @@ impl Entry {
             Entry::End(frames) => {
                 words(kind::END, &[frames.len() as u32]);
                 frames.iter().for_each(|frame| frame.encode(out));
+            }
+            Entry::Hashes(blocks) => {
+                words(kind::HASHES, &[blocks.len() as u32]);
+                for (hash, offset) in blocks {
+                    out.extend_from_slice(hash);
+                    out.extend_from_slice(&offset.to_le_bytes());
+                }
+            }
+            Entry::Filler(bytes) => {
+                out.push(kind::FILLER);
+                out.resize(out.len() + bytes - 1, 0);
             }
             Entry::Unknown(kind) => out.push(*kind),
         }
@@ -202,6 +239,13 @@ impl Entry {
                 let frames = fits.then(|| (0..count).map(|_| Indexed::decode(&mut fields)))?;
                 Entry::End(frames.collect::<Option<_>>()?)
             }
+            kind::HASHES => {
+                let count = fields.word()? as usize;
+                let fits = count.checked_mul(HASHED_BYTES) == Some(fields.0.len());
+                let blocks =
+                    fits.then(|| (0..count).map(|_| Some((fields.hash()?, fields.long()?))))?;
+                Entry::Hashes(blocks.collect::<Option<_>>()?)
+            }
             other => return Some(Entry::Unknown(other)),
         };
         fields.0.is_empty().then_some(entry)
@@ -220,6 +264,8 @@ impl Entry {
                 ..
             } => (kind::ZEROS, *vdisk, *first, *count),
             Entry::End(_) => (kind::END, 0, 0, 0),
+            Entry::Hashes(_) => (kind::HASHES, 0, 0, 0),
+            Entry::Filler(_) => (kind::FILLER, 0, 0, 0),
             Entry::Unknown(kind) => (*kind, 0, 0, 0),
         };
         Indexed {
@@ -341,6 +387,7 @@ pub(crate) mod tests {
                 attempt
             }),
             prop::collection::vec(indexed, 0..50).prop_map(Entry::End),
+            prop::collection::vec(any::<(Hash, u64)>(), 0..50).prop_map(Entry::Hashes),
         ]
     }
 

@@ -9,11 +9,12 @@ mod frame;
 mod header;
 mod keys;
 mod reader;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use entry::{Block, Entry, Hash, Indexed, MAX_BLOCK, Place};
+pub use entry::{Block, Entry, Hash, Indexed, MAX_BLOCK, MAX_HASHED, Place};
 pub use keys::{DeviceId, DeviceKey};
 pub use reader::{Found, PackReader, Scan};
 pub use writer::{MAX_PACK, PackWriter};

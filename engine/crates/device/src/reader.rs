@@ -5,6 +5,7 @@ use crate::entry::{Entry, Indexed};
 use crate::frame::{GRID, HEAD_BYTES, Head, MAX_BODY, span};
 use crate::header::{FIRST_FRAME, HEADER_BYTES, Header};
 use crate::keys::{DeviceId, DeviceKey, PackKeys};
+use rustix::fs::{Advice, fadvise};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,8 @@ impl PackReader {
     /// Opens a pack of this device. Of its three headers one must be left.
     pub fn open(path: &Path, device: DeviceId, key: &DeviceKey) -> Result<Self, PackError> {
         let file = File::open(path).map_err(PackError::io("opening", path))?;
+        // It is read from front to back, and it is no matter where nobody knows that.
+        let _ = fadvise(&file, 0, None, Advice::Sequential);
         let length = file
             .metadata()
             .map_err(PackError::io("opening", path))?

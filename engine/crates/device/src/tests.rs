@@ -56,7 +56,7 @@ fn taken(path: &Path) -> (Vec<Entry>, Vec<(u64, u64)>) {
     for one in found(path) {
         match one {
             Found::Entry {
-                entry: Entry::End(_),
+                entry: Entry::End(_) | Entry::Unknown(0),
                 ..
             } => {}
             Found::Entry { entry, .. } => entries.push(entry),

@@ -262,6 +262,32 @@ fn two_devices_in_any_order_while_the_guest_writes() {
 }
 
 #[test]
+fn what_two_vms_have_in_common_is_stored_once() {
+    let mut first = World::new(60);
+    first.load(&DEVICES[..1]);
+    let mut second = World::new(60);
+    let packs = second.packs(DEVICES[0]);
+    fs::remove_dir(&packs).unwrap();
+    std::os::unix::fs::symlink(first.packs(DEVICES[0]), &packs).unwrap();
+    second.put(DEVICES[0], "load");
+    second.lab.start("load");
+    second.wait_loaded();
+    let status = second.lab.source.status()["devices"][DEVICES[0]].clone();
+    assert_eq!(status["blocks"], 0, "{status}");
+    assert!(
+        status["written_bytes"].as_u64().unwrap() < 1 << 20,
+        "{status}"
+    );
+    second.close(DEVICES[0]);
+    for world in [&mut first, &mut second] {
+        world.travel();
+        let status = world.unload(DEVICES[0]);
+        assert_eq!(status["damaged"], 0, "{status}");
+        world.finish();
+    }
+}
+
+#[test]
 fn what_is_on_a_device_tells_nothing() {
     let world = World::new(52);
     world.load(&DEVICES[..1]);

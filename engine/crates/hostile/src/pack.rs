@@ -84,6 +84,10 @@ fn entry(plan: &mut Unstructured) -> Result<Entry> {
             count: attempt,
             attempt: 0,
         },
+        3 => Entry::Hashes(vec![
+            (hash, u64::from(chunk));
+            usize::from(u8::arbitrary(plan)? % 5)
+        ]),
         _ => Entry::Block(Block {
             vdisk,
             chunk,

@@ -81,7 +81,13 @@ fn message(plan: &mut Unstructured) -> Result<Option<Message>> {
             first: u32::from(u8::arbitrary(plan)? % 3),
             count: 1 + u32::from(u8::arbitrary(plan)? % 3),
         },
-        _ => match u8::arbitrary(plan)? % 3 {
+        _ => match u8::arbitrary(plan)? % 4 {
+            3 => Message::Grant {
+                handle,
+                offer: id,
+                known: bool::arbitrary(plan)?,
+                ids: vec![id; usize::from(u8::arbitrary(plan)? % 4)],
+            },
             0 => Message::Flush { handle },
             1 => Message::RootRequest { handle },
             _ => Message::CloseVdisk { handle },

@@ -10,6 +10,13 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+
+/// Frames that are read and checked together (8 MiB).
+const TOGETHER: usize = 16;
+
+/// Most cores that one device keeps busy.
+const MOST_CORES: usize = 4;
 
 /// Packs that stay open for places that point into them.
 const OPEN_PACKS: usize = 64;
@@ -57,12 +64,36 @@ pub(crate) struct Found<'a> {
     pub(crate) is_place: bool,
 }
 
+/// An entry, and the bytes of a block; not of a place, which may be in another pack.
+struct Decoded {
+    entry: Entry,
+    raw: Option<Result<Bytes, String>>,
+}
+
+impl Decoded {
+    fn of(mut entry: Entry, subjects: &HashMap<u32, Subject>) -> Self {
+        let raw = match &mut entry {
+            Entry::Block(block) => {
+                let subject = subjects.get(&block.vdisk);
+                let subject = subject.filter(|subject| block.chunk < subject.chunks());
+                subject.map(|subject| raw_of(block, subject.length(block.chunk)))
+            }
+            _ => None,
+        };
+        if let Entry::Block(block) = &mut entry {
+            block.payload = Bytes::new();
+        }
+        Decoded { entry, raw }
+    }
+}
+
 /// The packs of a device.
 pub(crate) struct Contents {
     packs: PathBuf,
     device: DeviceId,
     key: DeviceKey,
     open: HashMap<u32, PackReader>,
+    cores: usize,
 }
 
 impl Contents {
@@ -72,6 +103,7 @@ impl Contents {
             device,
             key,
             open: HashMap::new(),
+            cores: thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_CORES)),
         }
     }
 
@@ -102,10 +134,15 @@ impl Contents {
             if walk.stop() {
                 return Ok(());
             }
-            for missing in next..number {
-                walk.damaged(whole_pack(missing, 0, "the pack is missing"));
+            match number.checked_sub(next) {
+                Some(1) => walk.damaged(whole_pack(next, 0, "the pack is missing")),
+                Some(2..) => {
+                    let why = format!("the packs {next} to {} are missing", number - 1);
+                    walk.damaged(whole_pack(next, 0, &why));
+                }
+                _ => {}
             }
-            next = number + 1;
+            next = number.saturating_add(1);
             self.walk_pack(walk, number, bytes)?;
         }
         Ok(())
@@ -134,10 +171,9 @@ impl Contents {
             }
         };
         match pack.index() {
-            Some(index) => self.walk_index(walk, &pack, &index)?,
-            None => self.walk_scan(walk, &pack)?,
+            Some(index) => self.walk_index(walk, &pack, &index),
+            None => self.walk_scan(walk, &pack),
         }
-        Ok(())
     }
 
     /// By the pack's own list of its frames.
@@ -159,6 +195,7 @@ impl Contents {
             }
         }
         let mut behind = 0;
+        let mut wanted: Vec<&Indexed> = Vec::new();
         for frame in index {
             if walk.stop() {
                 return Ok(());
@@ -166,26 +203,58 @@ impl Contents {
             let end = frame.offset + u64::from(frame.length);
             walk.passed(end.saturating_sub(behind));
             behind = behind.max(end);
-            let subject = subjects.get(&frame.vdisk);
             let chunks = frame.first..frame.first.saturating_add(frame.count);
-            if frame.is_vdisk() || !frame.has_content() {
-                continue;
+            let subject = subjects.get(&frame.vdisk);
+            let passed_over = subject
+                .is_some_and(|subject| !chunks.clone().any(|chunk| walk.wants(subject, chunk)));
+            if frame.has_content() && !passed_over {
+                wanted.push(frame);
             }
-            if let Some(subject) = subject
-                && !chunks.clone().any(|chunk| walk.wants(subject, chunk))
-            {
-                continue;
+            if wanted.len() == TOGETHER {
+                self.hand_out(walk, pack, &subjects, &wanted)?;
+                wanted.clear();
             }
-            match unless_io(pack.read(frame.offset))? {
-                Ok(entry) => {
-                    let place = (pack.number(), frame.offset, u64::from(frame.length));
-                    self.entry(walk, &subjects, entry, place)?;
+        }
+        self.hand_out(walk, pack, &subjects, &wanted)
+    }
+
+    /// Reads and checks frames on several cores, and hands out what they hold in their order.
+    fn hand_out(
+        &mut self,
+        walk: &mut impl Walk,
+        pack: &PackReader,
+        subjects: &HashMap<u32, Subject>,
+        frames: &[&Indexed],
+    ) -> Result<(), PackError> {
+        let read = |frame: &&Indexed| {
+            let entry = unless_io(pack.read(frame.offset))?;
+            Ok(entry.map(|entry| Decoded::of(entry, subjects)))
+        };
+        let share = frames.len().div_ceil(self.cores).max(1);
+        let decoded: Vec<Result<Result<Decoded, String>, PackError>> = thread::scope(|scope| {
+            let parts = frames.chunks(share);
+            let threads: Vec<_> = parts
+                .map(|part| scope.spawn(move || part.iter().map(read).collect::<Vec<_>>()))
+                .collect();
+            let parts = threads.into_iter().map(|thread| thread.join());
+            parts
+                .flat_map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        for (frame, decoded) in frames.iter().zip(decoded) {
+            let bytes = u64::from(frame.length);
+            match decoded? {
+                Ok(decoded) => {
+                    let place = (pack.number(), frame.offset, bytes);
+                    self.entry(walk, subjects, decoded, place)?;
                 }
                 Err(why) => walk.damaged(Damage {
                     pack: pack.number(),
                     offset: frame.offset,
-                    bytes: u64::from(frame.length),
-                    vdisk: subject.map(|subject| subject.vdisk.clone()),
+                    bytes,
+                    vdisk: subjects
+                        .get(&frame.vdisk)
+                        .map(|subject| subject.vdisk.clone()),
                     chunk: Some(frame.first),
                     why,
                 }),
@@ -198,6 +267,8 @@ impl Contents {
     fn walk_scan(&mut self, walk: &mut impl Walk, pack: &PackReader) -> Result<(), PackError> {
         let mut subjects = HashMap::new();
         let mut behind = 0;
+        // Of VDISKs whose first description is damaged; there is another at the end.
+        let mut orphans = Vec::new();
         for found in pack.scan() {
             if walk.stop() {
                 return Ok(());
@@ -225,8 +296,25 @@ impl Contents {
                     {
                         subjects.extend(describe(description).map(|subject| (*number, subject)));
                     }
-                    self.entry(walk, &subjects, entry, (pack.number(), offset, 0))?;
+                    if entry
+                        .vdisk_of_chunks()
+                        .is_some_and(|number| !subjects.contains_key(&number))
+                    {
+                        orphans.push(offset);
+                        continue;
+                    }
+                    let decoded = Decoded::of(entry, &subjects);
+                    self.entry(walk, &subjects, decoded, (pack.number(), offset, 0))?;
                 }
+            }
+        }
+        for offset in orphans {
+            if walk.stop() {
+                break;
+            }
+            if let Ok(entry) = unless_io(pack.read(offset))? {
+                let decoded = Decoded::of(entry, &subjects);
+                self.entry(walk, &subjects, decoded, (pack.number(), offset, 0))?;
             }
         }
         Ok(())
@@ -237,19 +325,21 @@ impl Contents {
         &mut self,
         walk: &mut impl Walk,
         subjects: &HashMap<u32, Subject>,
-        entry: Entry,
+        decoded: Decoded,
         place: (u32, u64, u64),
     ) -> Result<(), PackError> {
-        let (number, first, count) = match &entry {
-            Entry::Block(block) => (block.vdisk, block.chunk, 1),
-            Entry::Place(place) => (place.vdisk, place.chunk, 1),
-            Entry::Zeros {
-                vdisk,
-                first,
-                count,
-                ..
-            } => (*vdisk, *first, *count),
-            Entry::Vdisk { .. } | Entry::End(_) | Entry::Unknown(_) => return Ok(()),
+        let Decoded { entry, raw } = decoded;
+        let (first, count) = match &entry {
+            Entry::Block(block) => (block.chunk, 1),
+            Entry::Place(place) => (place.chunk, 1),
+            Entry::Zeros { first, count, .. } => (*first, *count),
+            Entry::Vdisk { .. }
+            | Entry::End(_)
+            | Entry::Hashes(_)
+            | Entry::Filler(_)
+            | Entry::Unknown(_) => {
+                return Ok(());
+            }
         };
         let (pack, offset, bytes) = place;
         let damage = |subject: Option<&Subject>, why: String| Damage {
@@ -260,7 +350,8 @@ impl Contents {
             chunk: Some(first),
             why,
         };
-        let Some(subject) = subjects.get(&number) else {
+        let number = entry.vdisk_of_chunks();
+        let Some(subject) = number.and_then(|number| subjects.get(&number)) else {
             walk.damaged(damage(
                 None,
                 "the pack does not say of which VDISK it is".into(),
@@ -275,7 +366,9 @@ impl Contents {
         };
         let is_place = matches!(entry, Entry::Place(_));
         let raw = match &entry {
-            Entry::Block(block) => raw_of(block, subject.length(first)).map(Some),
+            Entry::Block(_) => raw
+                .unwrap_or_else(|| Err("it was not read".into()))
+                .map(Some),
             Entry::Place(place) => self.raw_of_place(place, subject.length(first))?.map(Some),
             _ => Ok(None),
         };

@@ -192,10 +192,11 @@ impl Attachment {
     }
 
     /// Writes what a transport device has of a chunk, but for blocks that are newer; None: zeros.
-    pub(super) async fn unload(&self, id: u64, chunk: u32, raw: Option<Bytes>) {
+    /// False if nothing of this handle is written any more.
+    pub(super) async fn unload(&self, id: u64, chunk: u32, raw: Option<&Bytes>) -> bool {
         let _writing = self.busy.read().await;
         if !self.is_open() {
-            return;
+            return false;
         }
         let geometry = self.vdisk.geometry();
         let older = match self.vdisk.newer(chunk) {
@@ -205,7 +206,7 @@ impl Attachment {
         let mut bytes = 0;
         for (first, blocks) in mask_runs(older) {
             let (offset, length) = geometry.piece(chunk, first, blocks);
-            let written = match &raw {
+            let written = match raw {
                 Some(raw) => {
                     let begin = (offset - geometry.offset(chunk)) as usize;
                     let piece = raw.slice(begin..begin + length as usize);
@@ -215,11 +216,13 @@ impl Attachment {
                 None => self.vdisk.zero(offset, u64::from(length)).await,
             };
             if let Err(trouble) = written {
-                return self.fail(trouble);
+                self.fail(trouble);
+                return false;
             }
         }
         let (first, count) = (chunk, 1);
         self.written(id, [Record::Stable { first, count }], bytes, false);
+        true
     }
 
     /// The source found these chunks equal to its own.

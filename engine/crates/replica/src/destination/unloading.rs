@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// Chunks that are read ahead (16 MiB), and most chunks of one offer.
-const AHEAD: usize = 32;
+/// Chunks that are read ahead (8 MiB), and most chunks of one offer.
+const AHEAD: usize = 16;
 
 /// Offers of one device that are under way at once.
 const OFFERS: usize = 4;
@@ -130,15 +130,14 @@ impl Job {
             if taken.recv_many(&mut chunks, AHEAD).await == 0 {
                 break;
             }
-            for (vdisk, load, chunks) in grouped(chunks) {
-                touched.insert(vdisk.name().to_owned(), vdisk.clone());
+            for group in grouped(chunks) {
+                touched.insert(group.vdisk.name().to_owned(), group.vdisk.clone());
                 let Ok(place) = places.clone().acquire_owned().await else {
                     return;
                 };
                 let (job, stop) = (self.clone(), self.stop.clone());
                 tasks.spawn(async move {
-                    stop.run_until_cancelled(job.bring(&vdisk, load, chunks))
-                        .await;
+                    stop.run_until_cancelled(job.bring(group)).await;
                     drop(place);
                 });
             }
@@ -161,15 +160,15 @@ impl Job {
     }
 
     /// Until the source has answered for each of these chunks, and what it wanted is written.
-    async fn bring(
-        &self,
-        vdisk: &Arc<Vdisk>,
-        load: [u8; 16],
-        mut chunks: Vec<(u32, Option<Bytes>)>,
-    ) {
+    async fn bring(&self, group: Group) {
+        let Group {
+            vdisk,
+            load,
+            mut chunks,
+        } = group;
         while !chunks.is_empty() {
             let numbers = chunks.iter().map(|(chunk, _)| *chunk).collect();
-            let attachment = wait_until_open(vdisk).await;
+            let attachment = wait_until_open(&vdisk).await;
             let Some(granted) = attachment.offer(load, numbers).await else {
                 tokio::time::sleep(LOOK).await;
                 continue;
@@ -179,10 +178,10 @@ impl Job {
                 match granted.ids.get(index).copied().unwrap_or(NOT_WANTED) {
                     NOT_WANTED => lock(&self.status).refused_chunks += 1,
                     NOT_NOW => again.push((chunk, raw)),
-                    id => {
-                        attachment.unload(id, chunk, raw).await;
-                        lock(&self.status).unloaded_chunks += 1;
-                    }
+                    id => match attachment.unload(id, chunk, raw.as_ref()).await {
+                        true => lock(&self.status).unloaded_chunks += 1,
+                        false => again.push((chunk, raw)),
+                    },
                 }
             }
             chunks = again;
@@ -203,17 +202,27 @@ async fn wait_until_open(vdisk: &Arc<Vdisk>) -> Arc<super::attachment::Attachmen
     }
 }
 
-/// By VDISK and load.
-fn grouped(chunks: Vec<Chunk>) -> Vec<(Arc<Vdisk>, [u8; 16], Vec<(u32, Option<Bytes>)>)> {
-    let mut groups: Vec<(Arc<Vdisk>, [u8; 16], Vec<_>)> = Vec::new();
+/// Chunks of one load.
+struct Group {
+    vdisk: Arc<Vdisk>,
+    load: [u8; 16],
+    chunks: Vec<(u32, Option<Bytes>)>,
+}
+
+fn grouped(chunks: Vec<Chunk>) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
     for chunk in chunks {
         let item = (chunk.chunk, chunk.raw);
         let group = groups
             .iter_mut()
-            .find(|(vdisk, load, _)| Arc::ptr_eq(vdisk, &chunk.vdisk) && *load == chunk.load);
+            .find(|group| Arc::ptr_eq(&group.vdisk, &chunk.vdisk) && group.load == chunk.load);
         match group {
-            Some((_, _, items)) => items.push(item),
-            None => groups.push((chunk.vdisk, chunk.load, vec![item])),
+            Some(group) => group.chunks.push(item),
+            None => groups.push(Group {
+                vdisk: chunk.vdisk,
+                load: chunk.load,
+                chunks: vec![item],
+            }),
         }
     }
     groups

@@ -306,3 +306,89 @@ fn a_tebibyte_costs_megabytes() {
     assert_eq!(zeros, 1024);
     assert!(scheduler.is_clean());
 }
+
+/// Two chunks, loaded.
+fn loaded() -> Scheduler {
+    let mut scheduler = Scheduler::new(Geometry::new(2 * u64::from(CHUNK_SIZE)));
+    scheduler.opened([], false, |_| false);
+    scheduler.start_load();
+    let Some(Work::Explore { id, .. }) = scheduler.take_background() else {
+        panic!("nothing to explore")
+    };
+    scheduler.explored(id, &[]);
+    while let Some(Work::Load { id, .. }) = scheduler.take_background() {
+        assert!(scheduler.loaded(id));
+    }
+    scheduler
+}
+
+#[test]
+fn what_is_loaded_is_copied_but_not_there() {
+    let mut scheduler = loaded();
+    assert_eq!(
+        (scheduler.background_left(), scheduler.loaded_chunks()),
+        (0, 2)
+    );
+    assert!(!scheduler.is_clean());
+    scheduler.mark_dirty(0, 1);
+    assert_eq!(
+        scheduler.offered(0),
+        Offered::Busy,
+        "newer blocks are on their way"
+    );
+    let piece = scheduler.take_foreground().unwrap()[0];
+    scheduler.acknowledged(piece.id);
+    for chunk in 0..2 {
+        let Offered::Take(id) = scheduler.offered(chunk) else {
+            panic!("chunk {chunk} is not wanted")
+        };
+        assert_eq!(scheduler.offered(chunk), Offered::Busy);
+        scheduler.acknowledged(id);
+        assert_eq!(scheduler.offered(chunk), Offered::Unwanted);
+    }
+    assert!(scheduler.is_clean());
+    assert_eq!(
+        scheduler.take_released().into_iter().collect::<Vec<_>>(),
+        [0, 1]
+    );
+}
+
+#[test]
+fn what_is_forgotten_is_pending_again_and_what_is_on_its_way_a_little_later() {
+    let mut scheduler = loaded();
+    scheduler.mark_dirty(0, 1);
+    let piece = scheduler.take_foreground().unwrap()[0];
+    scheduler.forget_loaded(0..2);
+    assert_eq!(scheduler.background_left(), 1);
+    scheduler.acknowledged(piece.id);
+    assert_eq!(
+        (scheduler.background_left(), scheduler.loaded_chunks()),
+        (2, 0)
+    );
+    scheduler.check_invariants().unwrap();
+}
+
+#[test]
+fn without_a_device_that_takes_it_nothing_is_read() {
+    let mut scheduler = Scheduler::new(Geometry::new(u64::from(CHUNK_SIZE)));
+    scheduler.opened([], false, |_| false);
+    scheduler.start_load();
+    scheduler.set_room(false);
+    let Some(Work::Explore { id, .. }) = scheduler.take_background() else {
+        panic!("nothing to explore")
+    };
+    scheduler.explored(id, &[]);
+    assert_eq!(scheduler.take_background(), None);
+    assert!(scheduler.wants_device());
+    scheduler.set_room(true);
+    let Some(Work::Load { id, chunk: 0 }) = scheduler.take_background() else {
+        panic!("nothing to load")
+    };
+    scheduler.not_loaded(id, true);
+    scheduler.set_room(false);
+    let read = scheduler.take_background();
+    assert!(
+        matches!(read, Some(Work::Read { chunk: 0, .. })),
+        "in doubt, so by the link: {read:?}"
+    );
+}

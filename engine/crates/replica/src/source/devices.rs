@@ -49,7 +49,7 @@ pub(super) struct Content {
 pub(super) struct Devices {
     open: Mutex<BTreeMap<String, Arc<Device>>>,
     /// Which device has a block.
-    remembered: Mutex<HashMap<Hash, DeviceId>>,
+    remembered: Arc<Mutex<HashMap<Hash, DeviceId>>>,
 }
 
 /// A device that is open.
@@ -60,6 +60,7 @@ pub(super) struct Device {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     pub(super) waiting: AtomicU64,
+    remembered: Arc<Mutex<HashMap<Hash, DeviceId>>>,
     pub(super) status: Mutex<DeviceStatus>,
 }
 
@@ -89,6 +90,7 @@ impl Devices {
             jobs: Mutex::new(Some(jobs)),
             writer: Mutex::default(),
             waiting: AtomicU64::new(0),
+            remembered: self.remembered.clone(),
             status: Mutex::new(status.clone()),
         });
         let writer = Writer::new(device.clone(), key);
@@ -179,6 +181,15 @@ impl Device {
         self.waiting
             .fetch_sub(u64::from(job.raw_length), Ordering::Relaxed);
         job.vdisk.not_loaded(std::iter::once(job.id));
+    }
+
+    /// These blocks are on it.
+    fn has(&self, hashes: impl Iterator<Item = Hash>) {
+        let mut remembered = lock(&self.remembered);
+        let room = REMEMBERED.saturating_sub(remembered.len());
+        for hash in hashes.take(room) {
+            remembered.entry(hash).or_insert(self.id);
+        }
     }
 
     /// Takes no more.

@@ -108,12 +108,13 @@ impl Vdisk {
     fn grant(&self, handle: u32, offer: u64, load: LoadId, chunks: &[u32]) {
         let loads = lock(&self.loads);
         let mut state = lock(&self.state);
-        if state.handle() != Some(handle) || state.trouble.is_some() {
+        if state.handle() != Some(handle) {
             return;
         }
-        let known = loads.knows(load);
+        let (known, held) = (loads.knows(load), state.trouble.is_some());
         let ids = chunks.iter().map(|chunk| {
             let offered = match loads.has(load, *chunk) {
+                true if held => Offered::Busy,
                 true => state.scheduler.offered(*chunk),
                 false => Offered::Unwanted,
             };

@@ -6,8 +6,8 @@ use crate::chunk::{CHUNK_SIZE, Hash};
 use crate::source::loads::LoadId;
 use crate::source::lock;
 use crate::source::vdisk::Vdisk;
-use device::{Block, DeviceKey, Entry, PackError, PackWriter, Place};
-use std::collections::HashMap;
+use device::{Block, DeviceKey, Entry, PackError, PackReader, PackWriter, Place};
+use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -65,7 +65,12 @@ pub(super) struct Writer {
     pack: Option<PackWriter>,
     next_pack: u32,
     vdisks: HashMap<String, Known>,
+    /// Blocks on the device, by pack and offset.
     blocks: HashMap<Hash, (u32, u64)>,
+    /// Those of the pack that is open.
+    of_pack: Vec<(Hash, u64)>,
+    /// Packs whose blocks are known.
+    learnt: HashSet<u32>,
     unsynced: u64,
     begun: Option<Instant>,
     finished_bytes: u64,
@@ -105,6 +110,8 @@ impl Writer {
             next_pack: 0,
             vdisks: HashMap::new(),
             blocks: HashMap::new(),
+            of_pack: Vec::new(),
+            learnt: HashSet::new(),
             unsynced: 0,
             begun: None,
             finished_bytes: 0,
@@ -174,6 +181,8 @@ impl Writer {
 
     fn write(&mut self, job: &Job) -> Result<(), Stop> {
         self.ask_for_room(u64::from(job.raw_length))?;
+        // With it comes what others have stored.
+        self.open_pack()?;
         let number = self.number_of(&job.vdisk)?;
         let (chunk, attempt) = (job.chunk, 0);
         let (before, is_block) = (
@@ -233,10 +242,39 @@ impl Writer {
             payload: content.payload.clone(),
         });
         let place = self.append(&job.vdisk, &block)?;
+        self.of_pack.push((hash, place.1));
         if self.blocks.len() < REMEMBERED {
             self.blocks.insert(hash, place);
         }
         Ok(())
+    }
+
+    /// What others have stored in packs that they finished, or an earlier opening, need not be stored
+    /// again. A pack that cannot be read is of no use for this, and no more.
+    fn learn(&mut self) {
+        let packs = std::fs::read_dir(&self.device.packs).into_iter().flatten();
+        let names = packs.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let numbers: Vec<u32> = names
+            .filter_map(|name| device::pack_number(&name))
+            .collect();
+        for number in numbers {
+            if self.learnt.contains(&number) || self.blocks.len() >= REMEMBERED {
+                continue;
+            }
+            let path = device::pack_path(&self.device.packs, number);
+            let Some(hashes) = PackReader::open(&path, self.device.id, &self.key)
+                .ok()
+                .filter(|pack| pack.number() == number)
+                .and_then(|pack| hashes_of(&pack))
+            else {
+                continue;
+            };
+            self.learnt.insert(number);
+            self.device.has(hashes.iter().map(|(hash, _)| *hash));
+            for (hash, offset) in hashes {
+                self.blocks.entry(hash).or_insert((number, offset));
+            }
+        }
     }
 
     /// Appends an entry of a VDISK, to the next pack if this one is full. Returns pack and offset.
@@ -307,13 +345,21 @@ impl Writer {
 
     /// A pack is never written to again by another opening; another engine may take numbers, too.
     fn new_pack(&mut self) -> Result<PackWriter, Stop> {
+        self.learn();
         loop {
             let packs = &self.device.packs;
             let highest = highest_pack(packs).map_err(|error| {
                 Stop::Failed(format!("listing {} failed: {error}", packs.display()))
             })?;
-            let number = highest.map_or(0, |number| number + 1).max(self.next_pack);
-            self.next_pack = number + 1;
+            let next = highest.map_or(Some(0), |number| number.checked_add(1));
+            let number = next.map(|next| next.max(self.next_pack)).ok_or_else(|| {
+                let packs = packs.display();
+                Stop::Failed(format!(
+                    "{packs} has a file that is named as the last of all packs"
+                ))
+            })?;
+            self.next_pack = number.saturating_add(1);
+            self.learnt.insert(number);
             match PackWriter::create(packs, number, self.device.id, &self.key) {
                 Err(PackError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
                 outcome => return Ok(outcome?),
@@ -362,6 +408,14 @@ impl Writer {
                 }
             }
         }
+        let blocks = std::mem::take(&mut self.of_pack);
+        if !blocks.is_empty() && blocks.len() <= device::MAX_HASHED {
+            // For those who load after us; without it they store what they have in common again.
+            match pack.append(&Entry::Hashes(blocks)) {
+                Ok(_) | Err(PackError::Full(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         self.finished_bytes += pack.length();
         pack.finish()?;
         self.note()
@@ -379,6 +433,15 @@ impl Writer {
             true => Err(Stop::Full),
             false => Ok(()),
         }
+    }
+}
+
+fn hashes_of(pack: &PackReader) -> Option<Vec<(Hash, u64)>> {
+    let index = pack.index()?;
+    let frame = index.iter().find(|frame| frame.is_hashes())?;
+    match pack.read(frame.offset) {
+        Ok(Entry::Hashes(blocks)) => Some(blocks),
+        _ => None,
     }
 }
 
