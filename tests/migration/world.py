@@ -46,14 +46,17 @@ class Vm:
     def state(self, site: str) -> str | None:
         return self.lab.site(site).state(self.name)
 
-    def compare_and_finish(self, process: Drover) -> Event:
-        """Compares source and destination while the VM runs at neither side, then lets the migration end."""
+    def compare_and_finish(self, process: Drover, vdisks: list[dict[str, Any]] | None = None) -> Event:
+        """Compares source and destination while the VM runs at neither side, then lets the migration end.
+
+        `vdisks` are what the check said of them, if it was another process that checked.
+        """
         process.wait_state("starting")
         process.freeze()
         try:
             assert self.state("alpha") == "off"
             assert self.state("beta") in (None, "off"), "the destination started before it could be compared"
-            self.compare(process.events[0]["vdisks"])
+            self.compare(vdisks or process.events[0]["vdisks"])
         finally:
             process.thaw()
         return process.finish()

@@ -8,10 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 from drover.cli.main import app
+from drover.devices.folder import DeviceFolder
 from drover.devices.keys import own_identity
+from drover.devices.manifest import Manifest, VdiskPart, seal_manifest
+from drover.devices.signing import own_signer
+from drover.engine.status import DeviceStatus, Load
 from drover.errors import DroverError, InputError
 from drover.model.device import Use
 from drover.model.migration import Facts, Migration, Spec, State
+from drover.platforms.libvirt.host import LocalHost
 from drover.store import DeviceStore, MigrationStore
 
 
@@ -55,6 +60,8 @@ def test_a_device_is_made_shown_and_listed(stick: Path, data: Path) -> None:
     assert lines("list")[0]["recipients"] == [own_identity(data).recipient]
     assert "ready" in drover("list")
     assert "can be opened" in drover("show", stick)
+    assert own_signer(data).public_key == shown["signing_key"]
+    assert shown["signing_key"] in drover("show", stick)
 
 
 def test_a_device_of_another_drover_is_shown_but_does_not_open(
@@ -95,6 +102,42 @@ def test_what_cannot_be_meant_is_named_and_changes_nothing(stick: Path, words: l
     assert refused.value.remedy
     assert list(stick.iterdir()) == []
     assert DeviceStore().all() == []
+
+
+def test_verifying_says_what_is_missing_and_whose_word_that_is(
+    stick: Path, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drover("init", stick)
+    device, folder = DeviceStore().get("stick"), DeviceFolder(LocalHost("here", None), str(stick))
+    loads = [Load(load="0" * 32, migration=name, vdisk="vda", size=1, chunks=5) for name in ("m-1", "m-2", "m-3")]
+    status = DeviceStatus(path="/x", purpose="verify", state="done", read_bytes=7, total_bytes=7, loads=loads)
+    monkeypatch.setattr("drover.cli.device.read_all", lambda *_: status)
+
+    def write(migration: str, vm: str, chunks: int, signed_in: Path = data) -> None:
+        parts = (VdiskPart(name="vda", size=1, chunks=chunks),)
+        made = Manifest(format=1, device=device.id, migration=migration, vm=vm, created="now", vdisks=parts)
+        folder.write_manifest(migration, seal_manifest(made, own_signer(signed_in), device.recipients))
+
+    assert "there is none, not finished or deleted: completeness unknown" in drover("verify", stick)
+    assert lines("verify", stick)[-1]["complete"] is None
+    write("m-1", "web", 5)
+    write("m-2", "db", 4)
+    (tmp_path / "other").mkdir()
+    write("m-3", "mail", 5, tmp_path / "other")
+    output = drover("verify", stick)
+    assert "web (m-1): made now, signed by this Drover" in output
+    assert f"another Drover, whose key is {own_signer(tmp_path / 'other').public_key}" in output
+    assert "web (m-1) is complete: all 5 chunks are there" in output
+    verified = lines("verify", stick)[-1]
+    assert verified["complete"] is True
+    assert [one["own"] for one in verified["manifests"]] == [True, True, False]
+    write("m-1", "web", 9)
+    folder.write_manifest("m-2", b"nonsense")
+    result = CliRunner().invoke(app, ["device", "verify", str(stick)], catch_exceptions=False)
+    assert result.exit_code == 1
+    assert "VDISK vda of web (m-1): 4 of 9 chunks are missing" in result.output
+    assert "manifest of m-2: it cannot be believed" in result.output
+    assert "is intact" not in result.output
 
 
 def test_two_devices_do_not_get_one_label(stick: Path, tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ import pytest
 from drover.devices import unload as unloading
 from drover.devices import verify as verifying
 from drover.devices.folder import DeviceFolder
+from drover.devices.keys import own_identity
 from drover.devices.known import Opened, make_device, open_device
+from drover.devices.manifest import Signed, open_manifest
+from drover.devices.needs import loading_too
+from drover.devices.signing import own_signer
 from drover.engine.client import GONE, UNKNOWN_DEVICE
 from drover.engine.launcher import EngineHome
 from drover.engine.status import DeviceStatus, EngineStatus
@@ -138,6 +142,12 @@ class Loading:
         return DeviceStore().uses(self.migration.id)[self.device]
 
 
+def manifest(stick: Path, made: Migration) -> Signed:
+    sealed = DeviceFolder(HOST, str(stick)).manifests()[made.id]
+    identity = own_identity(DeviceStore().folder)
+    return open_manifest(sealed, identity, device=made.spec.devices[0], migration=made.id)
+
+
 def test_a_device_is_loaded_closed_and_waited_for(stick: Path) -> None:
     loading = Loading(stick)
     loading.transport.begin()
@@ -149,6 +159,9 @@ def test_a_device_is_loaded_closed_and_waited_for(stick: Path) -> None:
     assert "drover device unload" in (loading.look() or "")
     assert (loading.engine.calls[-1], loading.use) == ("remove", Use.LOADED)
     assert any("blue" in text and "100 B of web" in text for text in loading.said)
+    signed = manifest(stick, loading.migration)
+    assert (signed.manifest.vm, signed.public_key) == ("web", own_signer(DeviceStore().folder).public_key)
+    assert [(part.name, part.size, part.chunks) for part in signed.manifest.vdisks] == [("vda", 100, 1)]
     calls = list(loading.engine.calls)
     assert "drover device unload" in (loading.look() or "")
     assert loading.engine.calls == calls
@@ -156,6 +169,17 @@ def test_a_device_is_loaded_closed_and_waited_for(stick: Path) -> None:
     assert loading.look() is None
     assert loading.use is Use.UNLOADED
     assert not loading.transport.by_road
+
+
+def test_a_device_that_others_still_load_is_not_to_be_carried_away(stick: Path) -> None:
+    loading = Loading(stick)
+    other = migration(stick, Use.LOADING)
+    loading.transport.begin()
+    loading.load(100, "loaded")
+    assert "wait until web is loaded too" in (loading.look() or "")
+    assert any("wait until web is on it too" in text for text in loading.said)
+    DeviceStore().use(other.spec.devices, other.id, Use.LOADED)
+    assert "wait until" not in (loading.look() or "")
 
 
 def test_a_device_that_is_pulled_out_goes_on_when_it_is_back(stick: Path) -> None:
@@ -172,6 +196,18 @@ def test_a_device_that_is_pulled_out_goes_on_when_it_is_back(stick: Path) -> Non
     loading.look()
     assert loading.engine.calls.count("put load") == 2
     assert loading.look() is None
+
+
+def test_a_device_that_is_gone_when_it_is_closed_gets_no_manifest_and_holds_nothing_up(stick: Path) -> None:
+    loading = Loading(stick)
+    loading.transport.begin()
+    loading.load(100, "loaded")
+    stick.rename(stick.with_name("pocket"))
+    stick.mkdir()
+    assert "drover device unload" in (loading.look() or "")
+    assert any("its manifest cannot be written: there is no transport device" in text for text in loading.said)
+    assert list(stick.iterdir()) == []
+    assert loading.use is Use.LOADED
 
 
 def test_a_device_that_is_not_there_or_another_holds_nothing_up(stick: Path) -> None:
@@ -238,8 +274,10 @@ def test_devices_are_added_and_given_again(stick: Path, tmp_path: Path, monkeypa
     assert MigrationStore().get(made.id).spec.devices == [blue, red]
     assert DeviceStore().uses(made.id) == {blue: Use.LOADING, red: Use.PLANNED}
     assert made.facts.device_paths == {blue: str(stick), red: str(second)}
-    with pytest.raises(InputError, match=made.id):
-        add_devices(MigrationStore(), migration(stick), [str(second)])
+    another = migration(stick)
+    add_devices(MigrationStore(), another, [str(second)])
+    too = loading_too(DeviceStore().get("red"), MigrationStore(), but_for=another.id)
+    assert [found.id for found in too] == [made.id]
 
 
 def test_the_check_says_what_fits_and_what_does_not_open(stick: Path, tmp_path: Path) -> None:
@@ -261,16 +299,16 @@ def test_the_check_says_what_fits_and_what_does_not_open(stick: Path, tmp_path: 
         assert any(why in finding.detail for finding in bad.findings)
 
 
-def test_a_device_is_loaded_for_one_migration_at_a_time(stick: Path) -> None:
+def test_a_device_may_be_loaded_for_several_migrations_but_named_once(stick: Path) -> None:
     vm = Vm(
         name="web", uuid="u", running=True, memory=0, machine="q35", arch="x86_64", virtualisation="kvm",
         vdisks=(), networks=(),
     )  # fmt: skip
-    made, spec = migration(stick, Use.LOADING), Spec(vm="web", source="here:///", destination="there:///")
+    migration(stick, Use.LOADING)
+    spec = Spec(vm="web", source="here:///", destination="there:///")
     report = Report()
     check(report, HOST, [str(stick)], vm, spec, MigrationStore())
-    assert made.id in next(finding for finding in report.findings if not finding.passed).detail
-    DeviceStore().use(made.spec.devices, made.id, Use.LOADED)
+    assert report.passed
     report = Report()
     check(report, HOST, [str(stick), str(stick)], vm, spec, MigrationStore())
     assert [finding.detail for finding in report.findings if not finding.passed] == ["the device blue was named twice"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drover.devices.folder import DeviceFolder
+from drover.devices.folder import MANIFEST_LIMIT, DeviceFolder
 from drover.errors import HostError, InputError
 from drover.platforms.libvirt.host import LocalHost
 
@@ -102,6 +102,37 @@ def test_wiping_takes_what_the_format_names_and_leaves_the_rest(tmp_path: Path, 
     assert device.read() is None
     assert sorted(path.name for path in packs.iterdir()) == ["00000002.pack", "0000000a.pack"]
     assert (tmp_path / "photo").read_text() == "mine"
+
+
+def test_manifests_are_replaced_read_and_wiped(tmp_path: Path) -> None:
+    device = folder(tmp_path)
+    device.initialise("blue", b"sealed")
+    assert device.manifests() == {}
+    device.write_manifest("m-1", b"old")
+    device.write_manifest("m-1", b"new")
+    device.write_manifest("m-2", b"x" * (MANIFEST_LIMIT + 7))
+    manifests = tmp_path / "drover/manifests"
+    (manifests / "m-3.age.part").write_bytes(b"half")
+    (manifests / "m-4.age").symlink_to(tmp_path / "photo")
+    (tmp_path / "photo").write_text("mine")
+    assert device.manifests() == {"m-1": b"new", "m-2": b"x" * (MANIFEST_LIMIT + 1)}
+    (manifests / "m-4.age").unlink()
+    list(device.wipe(overwrite=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["photo"]
+
+
+def test_what_lies_behind_a_link_is_neither_written_nor_wiped(tmp_path: Path) -> None:
+    device = folder(tmp_path / "stick")
+    (tmp_path / "stick").mkdir()
+    device.initialise("blue", b"sealed")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/m-1.age").write_text("mine")
+    (tmp_path / "stick/drover/manifests").symlink_to(tmp_path / "mine")
+    with pytest.raises(HostError, match="is a link"):
+        device.write_manifest("m-1", b"x")
+    assert device.manifests() == {}
+    list(device.wipe(overwrite=False))
+    assert (tmp_path / "mine/m-1.age").read_text() == "mine"
 
 
 def test_a_wiped_device_leaves_nothing_and_can_be_made_anew(tmp_path: Path) -> None:

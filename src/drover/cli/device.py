@@ -13,18 +13,22 @@ from rich.table import Table
 from rich.text import Text
 
 from drover.cli import options
+from drover.cli.load import load
 from drover.cli.output import print_json
 from drover.devices.folder import DeviceFolder, open_host
 from drover.devices.keys import own_identity
 from drover.devices.known import identity_of, make_device, open_device, open_key
+from drover.devices.manifest import Verdict, judge
 from drover.devices.needs import forget as give_up
 from drover.devices.needs import needed_by
 from drover.devices.reading import Reading
+from drover.devices.signing import FILE as SIGNING_KEY
+from drover.devices.signing import own_signer
 from drover.devices.unload import Unloaded, find
 from drover.devices.unload import unload as unload_one
 from drover.devices.verify import verify as read_all
 from drover.engine.status import DeviceStatus
-from drover.errors import InputError
+from drover.errors import InputError, MigrationError
 from drover.model.device import Device, Use
 from drover.model.units import format_duration, format_rate, format_size
 from drover.store import DeviceStore, MigrationStore
@@ -67,7 +71,12 @@ def init(
             folder = DeviceFolder(where, device.path or "")
             room, on_root = folder.room(), folder.on_root()
             if json:
-                print_json({"event": "device", **device.model_dump(), "free_bytes": room.free, "on_root": on_root})
+                print_json(
+                    {
+                        "event": "device", **device.model_dump(), "free_bytes": room.free, "on_root": on_root,
+                        "signing_key": own_signer(store.folder).public_key,
+                    }
+                )  # fmt: skip
                 continue
             console = _console()
             console.print(f"{device.label} ({device.id}) is ready: {format_size(room.free)} free.", markup=False)
@@ -76,8 +85,12 @@ def init(
     finally:
         where.close()
     if not json:
-        own = own_identity(store.folder)
+        own, signer = own_identity(store.folder), own_signer(store.folder)
         _console().print(f"Opened by {own.recipient}; its secret is in {store.folder / 'identity.age-key'}.")
+        _console().print(f"What is loaded is signed by {signer.public_key}; its secret is in {SIGNING_KEY} there.")
+
+
+app.command()(load)
 
 
 @app.command("list")
@@ -121,27 +134,40 @@ def show(path: _Path, host: _Host = None, identity: _IdentityFile = None, json: 
     device = store.get(label.id)
     if json:
         sizes = {"free_bytes": room.free, "total_bytes": room.total, "packs": packs.number, "pack_bytes": packs.bytes}
-        print_json({**_as_json(device, MigrationStore()), "created": label.created, **sizes, "obstacle": obstacle})
+        said = {"created": label.created, "obstacle": obstacle, "signing_key": own_signer(store.folder).public_key}
+        print_json({**_as_json(device, MigrationStore()), **sizes, **said})
         return
     console = _console()
     console.print(f"[bold]{escape(label.label)}[/]  {label.id}  {_state(device, MigrationStore())}")
     console.print(f"  made {label.created}; {format_size(room.free)} of {format_size(room.total)} free")
     console.print(f"  {packs.number} packs, {format_size(packs.bytes)}")
     console.print("  can be opened" if obstacle is None else f"  cannot be opened: {obstacle}", markup=False)
+    console.print(f"  this Drover signs what it loads by {own_signer(store.folder).public_key}")
 
 
 @app.command()
 def verify(path: _Path, host: _Host = None, identity: _IdentityFile = None, json: options.Json = False) -> None:
-    """Read all of the device at PATH and name what is damaged. Exit code 1 if something is."""
+    """Read all of the device at PATH; name what is damaged and what is missing. Exit code 1 if something is."""
     store, where = DeviceStore(), open_host(host)
     try:
         opened = open_device(where, _full(path, host), store, identity)
         with _Bar(json) as bar:
             status = read_all(opened.folder, opened.label, opened.key, bar.show)
+        sealed = opened.folder.manifests()
     finally:
         where.close()
+    verdicts = judge(sealed, identity_of(store, identity), status.loads, device=opened.label.id)
+    wrong = status.damaged or any(verdict.complete is False for verdict in verdicts)
+    own = own_signer(store.folder).public_key
     if json:
-        print_json({"event": "verified", "device": opened.label.id, **_figures(status)})
+        unknown = any(verdict.complete is None for verdict in verdicts)
+        complete = False if wrong else None if unknown else True
+        manifests = [
+            {**verdict.as_json(), "own": verdict.signed is not None and verdict.signed.public_key == own}
+            for verdict in verdicts
+        ]
+        fields = {**_figures(status), "complete": complete, "manifests": manifests}
+        print_json({"event": "verified", "device": opened.label.id, **fields})
     else:
         console = _console()
         for load in status.loads:
@@ -149,11 +175,13 @@ def verify(path: _Path, host: _Host = None, identity: _IdentityFile = None, json
                 f"  VDISK {load.vdisk} of {load.migration or '?'}: {load.chunks} chunks of {format_size(load.size)}",
                 markup=False,
             )
+        for verdict in verdicts:
+            _show_verdict(verdict, own)
         if status.damaged:
             _damages(status)
-        else:
-            console.print(f"{opened.label.label} is complete: {format_size(status.read_bytes)} read.", markup=False)
-    if status.damaged:
+        elif not wrong:
+            console.print(f"{opened.label.label} is intact: {format_size(status.read_bytes)} read.", markup=False)
+    if wrong:
         raise typer.Exit(_DAMAGED)
 
 
@@ -168,9 +196,15 @@ def unload(
     found = find(path, MigrationStore(), store)
     try:
         key = open_key(found.folder, found.label, identity_of(store, identity))
+        failed: list[MigrationError] = []
         for migration in found.migrations:
-            with _Bar(json) as bar:
-                done = unload_one(migration, found.folder, found.label, key, devices=store, observe=bar.show)
+            try:
+                with _Bar(json) as bar:
+                    done = unload_one(migration, found.folder, found.label, key, devices=store, observe=bar.show)
+            except MigrationError as error:
+                # Of one migration alone; the others on the device need not wait for it.
+                failed.append(error)
+                continue
             if json:
                 fields = {"migration": done.migration, "vm": done.vm, "by_network_bytes": done.by_network}
                 print_json({"event": "unloaded", "device": found.label.id, **fields, **_figures(done.status)})
@@ -178,6 +212,9 @@ def unload(
                 _show_unloaded(done)
     finally:
         found.folder.host.close()
+    if failed:
+        more = "".join(f"; {error.message}" for error in failed[1:])
+        raise MigrationError(failed[0].message + more, remedy=failed[0].remedy)
     if not json:
         _console().print(f"{found.label.label} can be unplugged; `drover device wipe` makes it empty.", markup=False)
 
@@ -273,6 +310,26 @@ def _show_unloaded(done: Unloaded) -> None:
         _damages(status)
     if done.by_network:
         console.print(f"  {format_size(done.by_network)} could not be had from it and go over the network.")
+
+
+def _show_verdict(verdict: Verdict, own: str) -> None:
+    console, signed = _console(), verdict.signed
+    if signed is None:
+        words = f"  manifest of {verdict.migration}: "
+        if verdict.broken is None:
+            console.print(words + "there is none, not finished or deleted: completeness unknown", markup=False)
+        else:
+            console.print(words + f"it cannot be believed: {verdict.broken}", markup=False, style="bold red")
+        return
+    name = f"{signed.manifest.vm} ({verdict.migration})"
+    who = "this Drover" if signed.public_key == own else f"another Drover, whose key is {signed.public_key}"
+    console.print(f"  manifest of {name}: made {signed.manifest.created}, signed by {who}", markup=False)
+    for missing in verdict.missing:
+        lacks = f"{missing.listed - missing.found} of {missing.listed} chunks are missing"
+        console.print(f"  VDISK {missing.vdisk} of {name}: {lacks}", markup=False, style="bold red")
+    if not verdict.missing:
+        chunks = sum(vdisk.chunks for vdisk in signed.manifest.vdisks)
+        console.print(f"  {name} is complete: all {chunks} chunks are there", markup=False)
 
 
 def _damages(status: DeviceStatus) -> None:

@@ -58,7 +58,7 @@ def watch(
         view = View(migration)
         with view, Run(store, migration, view.show) as run:
             migrate(run)
-        _summary(migration)
+        show_outcome(migration)
 
 
 class View:
@@ -92,7 +92,7 @@ class View:
             self._live.update(_picture(event))
         elif time.monotonic() - self._printed >= _QUIET:
             self._printed = time.monotonic()
-            self._console.print("          " + _line(event), markup=False, soft_wrap=True)
+            self._console.print("          " + summary_line(event), markup=False, soft_wrap=True)
 
 
 def _picture(progress: Progress) -> Group:
@@ -145,7 +145,8 @@ def _latency(seconds: float | None) -> str:
     return "?" if seconds is None else f"{1000 * seconds:.2f} ms"
 
 
-def _line(progress: Progress) -> str:
+def summary_line(progress: Progress) -> str:
+    """How far it is, in one line."""
     share = 100 * progress.done / progress.size if progress.size else 0
     return " · ".join([f"{share:3.0f} % of {format_size(progress.size)}", _facts(progress), *_backpressure(progress)])
 
@@ -164,7 +165,8 @@ def _outcome(migration: Migration) -> dict[str, Any]:
     }
 
 
-def _summary(migration: Migration) -> None:
+def show_outcome(migration: Migration) -> None:
+    """What came of a migration that is finished."""
     cutover, console = migration.facts.cutover, Console(highlight=False, soft_wrap=True)
     if cutover is None:
         return

@@ -5,6 +5,7 @@ system but names, reading, writing and renaming: FAT32 and exFAT will do.
 """
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -19,6 +20,11 @@ FORMAT = 1
 _SLOW = 600.0
 """Seconds that a slow device may take to make what was written to it durable."""
 _NOT_THERE = 44
+_SMALL = 1 << 16
+"""Bytes; label and key are far smaller."""
+MANIFEST_LIMIT = 1 << 20
+"""Bytes of the largest manifest; a VDISK takes some 60."""
+_MANIFEST = re.compile(r"([A-Za-z0-9-]{1,64})\.age")
 
 
 class Label(BaseModel):
@@ -47,6 +53,11 @@ class Packs:
 
     number: int
     bytes: int
+
+
+def utc_now() -> str:
+    """Now, as devices say it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def open_host(site: str | None) -> Host:
@@ -120,7 +131,7 @@ class DeviceFolder:
             format=FORMAT,
             id=secrets.token_hex(16),
             label=label,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            created=utc_now(),
         )
         self.host.run("mkdir", "-p", "--", self.packs_path)
         self._write("key.age", sealed_key)
@@ -144,6 +155,20 @@ class DeviceFolder:
         sizes = [size for _, size in self._packs()]
         return Packs(number=len(sizes), bytes=sum(sizes))
 
+    def write_manifest(self, migration: str, sealed: bytes) -> None:
+        """Puts a migration's manifest there, instead of an older one at once."""
+        self._write(f"manifests/{migration}.age", sealed)
+
+    def manifests(self) -> dict[str, bytes]:
+        """The manifests by migration, sealed; of a larger one than `MANIFEST_LIMIT` a byte more than that."""
+        found = {}
+        for name, _ in self._files("manifests"):
+            match = _MANIFEST.fullmatch(name)
+            content = None if match is None else self._file(f"manifests/{name}", limit=MANIFEST_LIMIT + 1)
+            if match is not None and content is not None:
+                found[match[1]] = content
+        return found
+
     def sync(self) -> None:
         """Everything that was written to the device's file system is on it when this returns."""
         self.host.run("sync", "-f", "--", self.path, timeout=_SLOW)
@@ -157,16 +182,26 @@ class DeviceFolder:
         for name, size in self._packs():
             self._destroy(f"packs/{name}", overwrite=overwrite)
             yield size
+        for name, _ in self._files("manifests"):
+            if _MANIFEST.fullmatch(name.removesuffix(".part")):
+                self._destroy(f"manifests/{name}", overwrite=True)
         self._destroy("device.json", overwrite=True)
-        script = 'cd "$1/drover" || exit 0; rm -f -- device.json.part key.age.part; cd ..; rmdir drover/packs drover'
+        script = (
+            'cd "$1/drover" || exit 0; rm -f -- device.json.part key.age.part; cd ..; '
+            "rmdir drover/manifests; rmdir drover/packs drover"
+        )
         self.host.run("sh", "-c", script, "drover-wipe", self.path, check=False)
         self.sync()
 
     def _packs(self) -> list[tuple[str, int]]:
-        script = '[ -d "$1" ] || exit 0; cd "$1" && find . -maxdepth 1 -type f -printf "%s %f\\n"'
-        lines = self.host.run("sh", "-c", script, "drover-packs", self.packs_path).stdout.decode(errors="replace")
-        found = [line.partition(" ") for line in lines.splitlines()]
-        return sorted((name, int(size)) for size, _, name in found if _is_pack(name))
+        return [(name, size) for name, size in self._files("packs") if _is_pack(name)]
+
+    def _files(self, name: str) -> list[tuple[str, int]]:
+        """Names and bytes of the files in a folder of the device; no links, and not through one."""
+        script = '[ -d "$1" ] && [ ! -L "$1" ] || exit 0; cd "$1" && find . -maxdepth 1 -type f -printf "%s %f\\n"'
+        done = self.host.run("sh", "-c", script, "drover-files", f"{self.path}/drover/{name}")
+        found = [line.partition(" ") for line in done.stdout.decode(errors="replace").split("\n")]
+        return sorted((name, int(size)) for size, _, name in found if size.isdecimal())
 
     def _refuse_unless_fit(self) -> None:
         label = self.read()
@@ -185,8 +220,8 @@ class DeviceFolder:
             words, remedy = _UNFIT.get(done.returncode, ("cannot be looked at", "check the device's file system"))
             raise InputError(f"{self.path} on {self.host.name} {words}", remedy=remedy.format(path=self.path))
 
-    def _file(self, name: str) -> bytes | None:
-        script = f'[ -e "$1" ] || exit {_NOT_THERE}; head -c 65536 -- "$1"'
+    def _file(self, name: str, *, limit: int = _SMALL) -> bytes | None:
+        script = f'[ -e "$1" ] || exit {_NOT_THERE}; head -c {limit} -- "$1"'
         done = self.host.run("sh", "-c", script, "drover-read", f"{self.path}/drover/{name}", check=False)
         if done.returncode == _NOT_THERE:
             return None
@@ -201,8 +236,12 @@ class DeviceFolder:
     def _write(self, name: str, content: bytes) -> None:
         path = f"{self.path}/drover/{name}"
         # No chmod: some file systems of sticks refuse it.
-        script = 'umask 077; cat > "$1.part" && sync -- "$1.part" && mv -f -- "$1.part" "$1" && sync -- "$2"'
-        self.host.run("sh", "-c", script, "drover-write", path, f"{self.path}/drover", stdin=content, timeout=_SLOW)
+        script = (
+            'umask 077; in=${1%/*}; [ ! -L "$in" ] || { echo "$in is a link" >&2; exit 1; }; '
+            '[ -d "$in" ] || { mkdir -p -- "$in" && sync -- "$in/.."; } || exit 1; '
+            'cat > "$1.part" && sync -- "$1.part" && mv -f -- "$1.part" "$1" && sync -- "$in"'
+        )
+        self.host.run("sh", "-c", script, "drover-write", path, stdin=content, timeout=_SLOW)
 
     def _destroy(self, name: str, *, overwrite: bool) -> None:
         """Files only, and not through a link. `shred` writes and syncs."""
@@ -224,4 +263,4 @@ _UNFIT = {
 
 def _is_pack(name: str) -> bool:
     stem, _, suffix = name.partition(".")
-    return len(stem) == 8 and stem.isascii() and stem.isdigit() and suffix == "pack"
+    return len(stem) >= 8 and stem.isascii() and stem.isdigit() and suffix == "pack"

@@ -93,7 +93,12 @@ def new_key() -> bytes:
 
 def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
     """A device's key as `key.age` holds it, for any one of the recipients to open. Raises InputError."""
-    return bytes(pyrage.encrypt(key, [_recipient(recipient) for recipient in recipients]))
+    return seal(key, recipients)
+
+
+def seal(content: bytes, recipients: Sequence[str]) -> bytes:
+    """Encrypts anything for any one of the recipients to open. Raises InputError."""
+    return bytes(pyrage.encrypt(content, [_recipient(recipient) for recipient in recipients]))
 
 
 def unwrap(sealed: bytes, identity: Identity, *, what: str) -> bytes:
@@ -107,7 +112,7 @@ def unwrap(sealed: bytes, identity: Identity, *, what: str) -> bytes:
                 remedy="open it where it was made, or with --identity FILE of one of its recipients",
             ) from None
         raise InputError(
-            f"the key file of {what} is damaged: {error}",
+            f"the key file of {what} is damaged: {' '.join(str(error).split())}",
             remedy="what it holds cannot be read any more: `drover device forget` has it sent over the network",
         ) from None
     if len(key) != LENGTH:
@@ -126,13 +131,8 @@ def _recipient(recipient: str) -> Any:
         ) from None
 
 
-def _make(path: Path) -> None:
-    """Two processes that are first at once end up with one identity."""
-    identity = pyrage.x25519.Identity.generate()
-    text = (
-        "# Opens the transport devices of this Drover. Whoever has this file and a device can read the VMs on it.\n"
-        f"# public key: {identity.to_public()}\n{identity}\n"
-    )
+def make_secret(path: Path, text: str) -> None:
+    """Writes a file for its owner alone. Two processes that are first at once end up with one. Raises OSError."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -149,3 +149,12 @@ def _make(path: Path) -> None:
         os.close(folder)
     finally:
         part.unlink()
+
+
+def _make(path: Path) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    make_secret(
+        path,
+        "# Opens the transport devices of this Drover. Whoever has this file and a device can read the VMs on it.\n"
+        f"# public key: {identity.to_public()}\n{identity}\n",
+    )

@@ -70,7 +70,8 @@ def decide(
 
     While hashes are compared nothing is loaded: what differs goes over the network. Devices are closed when nothing
     more can be loaded, all at once: a block that is stored already may still get a place on any of them. When none can
-    take more, what is left waits for another, unless it may go over the network or no device is on its way any more.
+    take more, what is left waits for another, unless it may go over the network, one was given up, or no device is on
+    its way any more.
     """
     settled = all(vdisk.state in ("loaded", "done") for vdisk in vdisks.values())
     finished = all(vdisk.state == "done" for vdisk in vdisks.values())
@@ -105,7 +106,9 @@ def _mode(devices: Mapping[str, Device], *, loading: bool, compare: bool, rest_b
     if compare:
         return "compare"
     on_the_way = any(not device.use.ended for device in devices.values())
-    return "load" if loading or (on_the_way and not rest_by_network) else "copy"
+    # Who gives a device up is told that what was on it goes over the network: that does not wait for the others.
+    given_up = any(device.use is Use.LOST for device in devices.values())
+    return "load" if loading or (on_the_way and not rest_by_network and not given_up) else "copy"
 
 
 def _is_closed(device: Device, settled: bool, finished: bool, over: bool) -> bool:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from drover.devices.folder import DeviceFolder, open_host
+from drover.devices.folder import DeviceFolder, open_host, utc_now
 from drover.devices.known import identity_of, open_device, open_key
+from drover.devices.manifest import manifest_of, seal_manifest
 from drover.devices.needs import loading_too
+from drover.devices.signing import own_signer
 from drover.engine.client import UNKNOWN_DEVICE
 from drover.engine.status import EngineStatus
-from drover.errors import DroverError, EngineError
+from drover.errors import DroverError, EngineError, HostError
 from drover.model.device import Use
 from drover.model.migration import Migration
 from drover.model.units import format_size
@@ -127,21 +129,38 @@ class Transport:
             if error.code != UNKNOWN_DEVICE:
                 self._tell(device, f"its packs cannot be finished: {error}")
                 return
-        held = run.source.engine.status().on_device(device)
+        status = run.source.engine.status()
+        held = status.on_device(device)
         if self._store.uses(run.migration.id).get(device, Use.PLANNED).ended:
             return
+        if held:
+            self._write_manifest(device, status)
         self._store.use([device], run.migration.id, Use.LOADED if held else Use.UNLOADED)
         if not held:
             self._tell(device, "nothing that is on it is needed")
             return
         safe = self._sync(device)
-        others = [m.spec.vm for m in loading_too(self._store.get(device), run.store, but_for=run.migration.id)]
+        others = self._loading_too(device)
         wait = f"wait until {', '.join(others)} is on it too, then " if others else ""
         self._tell(
             device,
             f"it holds {format_size(held)} of {run.migration.spec.vm}: {wait}{safe} and carry it; then "
             "`drover device unload PATH`, with its path at the destination's host",
         )
+
+    def _write_manifest(self, device: str, status: EngineStatus) -> None:
+        """Without one `drover device verify` cannot say what is missing; nothing else needs it."""
+        run = self._run
+        folder = DeviceFolder(run.source.host, run.facts.device_paths[device])
+        try:
+            if folder.require().id != device:
+                raise HostError(f"another one is at {folder.path}")
+            manifest = manifest_of(run.migration, device, status, created=utc_now())
+            recipients = [identity_of(self._store, None).recipient, *self._store.get(device).recipients]
+            sealed = seal_manifest(manifest, own_signer(self._store.folder), list(dict.fromkeys(recipients)))
+            folder.write_manifest(run.migration.id, sealed)
+        except DroverError as error:
+            self._tell(device, f"its manifest cannot be written: {error.message}")
 
     def _forget(self, device: str) -> None:
         left = self._run.source.engine.status().on_device(device)
@@ -191,9 +210,11 @@ class Transport:
         if waiting is road.Waiting.CARRY:
             held = [device for device in migration.spec.devices if status.on_device(device)]
             size = format_size(sum(background.loaded_bytes for background in backgrounds))
+            others = dict.fromkeys(vm for device in held for vm in self._loading_too(device))
+            wait = f"wait until {', '.join(others)} is loaded too, then " if others else ""
             return (
-                f"{size} are on {self._names(held)}: carry to the destination, then `drover device unload PATH` there; "
-                "what the VM writes meanwhile goes over the network"
+                f"{size} are on {self._names(held)}: {wait}carry to the destination, then `drover device unload PATH` "
+                "there; what the VM writes meanwhile goes over the network"
             )
         if waiting is road.Waiting.NO_ROOM:
             return (
@@ -206,6 +227,11 @@ class Transport:
             places = ", ".join(f"{self._names([device])} at {run.facts.device_paths[device]}" for device in wanted)
             return f"{left} wait for {places}: plug in, or `drover device forget` what will not come"
         return None
+
+    def _loading_too(self, device: str) -> list[str]:
+        """Other VMs that still go onto this device."""
+        run = self._run
+        return [m.spec.vm for m in loading_too(self._store.get(device), run.store, but_for=run.migration.id)]
 
     def _names(self, devices: Sequence[str]) -> str:
         return ", ".join(self._labels.get(device, device) for device in devices) or "devices"

@@ -27,6 +27,8 @@ class Report:
     vdisks: list[ReplicaVdisk] = field(default_factory=list)
     devices: dict[str, str] = field(default_factory=dict)
     """Paths at the source's host by transport device."""
+    room: dict[str, int] = field(default_factory=dict)
+    """Bytes that each transport device has left."""
 
     @property
     def passed(self) -> bool:
@@ -62,4 +64,5 @@ class Report:
             "findings": [asdict(finding) for finding in self.findings],
             "vdisks": [vdisk.model_dump() for vdisk in self.vdisks],
             "devices": self.devices,
+            "room": self.room,
         }
