@@ -63,7 +63,7 @@ fn check_limits(message: &Message) {
         }
         Message::Ack { ids, .. } => assert!(ids.len() <= MAX_ACK_IDS),
         Message::Offer { chunks, .. } => assert!(chunks.len() <= MAX_OFFER),
-        Message::Grant { ids, .. } => assert!(ids.len() <= MAX_OFFER),
+        Message::Grant { answers, .. } => assert!(answers.len() <= MAX_OFFER),
         Message::HashReply { runs, .. } => assert!(runs.len() <= MAX_HASH_CHUNKS as usize),
         _ => {}
     }

@@ -86,7 +86,7 @@ fn message(plan: &mut Unstructured) -> Result<Option<Message>> {
                 handle,
                 offer: id,
                 known: bool::arbitrary(plan)?,
-                ids: vec![id; usize::from(u8::arbitrary(plan)? % 4)],
+                answers: vec![(id, u8::arbitrary(plan)?); usize::from(u8::arbitrary(plan)? % 4)],
             },
             0 => Message::Flush { handle },
             1 => Message::RootRequest { handle },

@@ -280,8 +280,9 @@ pub enum Message {
         offer: u64,
         /// Whether the source waits for anything of this load.
         known: bool,
-        /// For each chunk what an Ack will name, [`NOT_WANTED`] or [`NOT_NOW`].
-        ids: Vec<u64>,
+        /// For each chunk what an Ack will name, [`NOT_WANTED`] or [`NOT_NOW`], and which of its blocks
+        /// are not to be written, as a mask: newer ones are there.
+        answers: Vec<(u64, u8)>,
     },
     /// Source: make everything received so far stable at once.
     Flush {

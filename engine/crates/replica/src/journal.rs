@@ -13,13 +13,14 @@
 //! last append, and cut off. If one does, the medium has lost something it had promised to keep,
 //! and no claim of the journal is believed any more: everything is sent or compared again.
 //!
-//! Only chunks that were received or found equal as a whole are claimed, and what is claimed already
-//! is not recorded again. A write to a part of a chunk changes no claim. If the chunk is not claimed,
-//! which can only be while a transport device is on its way with it, the blocks are recorded as newer
-//! than what the device brings.
+//! Only chunks that were received or found equal as a whole are claimed. A write to a part of a chunk
+//! changes no claim, and what is claimed already is not recorded again.
 //!
 //! The header has a random number, another one whenever a journal is made anew: whoever relied on
-//! blocks being newer sees by it that nobody knows of them any more.
+//! what a destination had acknowledged sees by it that nobody knows of that any more.
+//!
+//! The source's notes of what is on transport devices are such files, too: a claim means "on the
+//! device", and `newer` names the blocks that the destination has in a newer version.
 //!
 //! The file is rewritten from memory (new file, sync, rename) when it has grown too long, and after
 //! a failed append, whose bytes are in doubt. Rewritten it has one record for each run of stable
@@ -226,7 +227,7 @@ impl Journal {
         self.claims.is_stable(chunk)
     }
 
-    /// Blocks of a chunk that are newer than what a transport device brings, as a mask.
+    /// Blocks of a claimed chunk that are newer somewhere else, as a mask.
     pub fn newer(&self, chunk: u32) -> u8 {
         self.claims.newer(chunk)
     }

@@ -206,12 +206,12 @@ fn rest() -> impl Strategy<Value = Message> {
                 chunks
             }
         ),
-        (any::<(u32, u64, bool)>(), vec(any::<u64>(), 0..50)).prop_map(
-            |((handle, offer, known), ids)| Message::Grant {
+        (any::<(u32, u64, bool)>(), vec(any::<(u64, u8)>(), 0..50)).prop_map(
+            |((handle, offer, known), answers)| Message::Grant {
                 handle,
                 offer,
                 known,
-                ids
+                answers
             }
         ),
         any::<u32>().prop_map(|handle| Message::RootRequest { handle }),

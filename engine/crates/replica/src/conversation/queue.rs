@@ -128,7 +128,7 @@ pub(super) fn weight(message: &Message) -> usize {
         Message::HashReply { runs, .. } => 36 * runs.len(),
         Message::BlockHashReply { hashes, .. } => 32 * hashes.len(),
         Message::Offer { chunks, .. } => 4 * chunks.len(),
-        Message::Grant { ids, .. } => 8 * ids.len(),
+        Message::Grant { answers, .. } => 16 * answers.len(),
         Message::Fault { message, .. } => message.len(),
         _ => 0,
     }

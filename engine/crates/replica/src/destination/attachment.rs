@@ -61,15 +61,17 @@ pub(super) enum Answer {
 pub(super) struct Permit {
     handle: u32,
     id: u64,
+    newer: u8,
     outgoing: Outgoing,
     used: bool,
 }
 
 impl Permit {
-    /// It is written from now on, whatever else happens. Returns what is to be acknowledged.
-    fn begin(mut self) -> u64 {
+    /// It is written from now on, whatever else happens. Returns what is to be acknowledged, and the
+    /// blocks that are not to be written.
+    fn begin(mut self) -> (u64, u8) {
         self.used = true;
-        self.id
+        (self.id, self.newer)
     }
 }
 
@@ -168,13 +170,13 @@ impl Attachment {
             }
         }
         let chunk = geometry.chunk_at(offset);
-        let end = offset + u64::from(length);
-        self.written(
-            id,
-            [record(geometry, chunk, offset, end)],
-            bytes,
-            foreground,
-        );
+        let whole = offset == geometry.offset(chunk) && length == geometry.length(chunk);
+        // A part of a chunk changes no claim.
+        let record = whole.then_some(Record::Stable {
+            first: chunk,
+            count: 1,
+        });
+        self.written(id, record, bytes, foreground);
     }
 
     fn corrupt(&self, id: u64, offset: u64, why: &str) {
@@ -202,7 +204,7 @@ impl Attachment {
         if let Err(trouble) = self.vdisk.zero(offset, length).await {
             return self.fail(trouble);
         }
-        self.written(id, records(geometry, offset, length), 0, foreground);
+        self.written(id, whole_chunks(geometry, offset, length), 0, foreground);
     }
 
     /// Asks the source which of these chunks of a load may be written. None if nothing of this
@@ -224,13 +226,14 @@ impl Attachment {
     }
 
     /// The source's answer. If nobody waits for it any more, its permits are given back.
-    pub(super) fn granted(&self, offer: u64, known: bool, ids: &[u64]) {
-        let answers = ids.iter().map(|id| match *id {
+    pub(super) fn granted(&self, offer: u64, known: bool, answers: &[(u64, u8)]) {
+        let answers = answers.iter().map(|(id, newer)| match *id {
             NOT_WANTED => Answer::Unwanted,
             NOT_NOW => Answer::NotNow,
             id => Answer::Write(Permit {
                 handle: self.handle,
                 id,
+                newer: *newer,
                 outgoing: self.outgoing.clone(),
                 used: false,
             }),
@@ -250,11 +253,11 @@ impl Attachment {
         if !self.is_open() {
             return false;
         }
-        let id = permit.begin();
+        let (id, newer) = permit.begin();
         let geometry = self.vdisk.geometry();
-        let older = match self.vdisk.newer(chunk) {
-            Some(newer) => geometry.all_blocks(chunk) & !newer,
-            None => 0,
+        let older = match self.vdisk.is_stable(chunk) {
+            true => 0,
+            false => geometry.all_blocks(chunk) & !newer,
         };
         let mut bytes = 0;
         for (first, blocks) in mask_runs(older) {
@@ -274,7 +277,7 @@ impl Attachment {
             }
         }
         let (first, count) = (chunk, 1);
-        self.written(id, [Record::Stable { first, count }], bytes, false);
+        self.written(id, Some(Record::Stable { first, count }), bytes, false);
         true
     }
 
@@ -286,14 +289,8 @@ impl Attachment {
         }
     }
 
-    fn written(
-        &self,
-        id: u64,
-        records: impl IntoIterator<Item = Record>,
-        bytes: u64,
-        foreground: bool,
-    ) {
-        lock(&self.batch).add(id, records, bytes, foreground);
+    fn written(&self, id: u64, record: Option<Record>, bytes: u64, foreground: bool) {
+        lock(&self.batch).add(id, record, bytes, foreground);
         self.batch_changed.notify_one();
     }
 
@@ -367,32 +364,17 @@ pub(super) fn fault(handle: u32, trouble: &Trouble) -> Message {
     }
 }
 
-/// What the journal shall say of the part of a chunk from `offset` to `end`: stable if that is all of
-/// it. Of any other chunk the blocks are newer than what a transport device may bring.
-fn record(geometry: Geometry, chunk: u32, offset: u64, end: u64) -> Record {
-    let begin = geometry.offset(chunk);
-    let last = begin + u64::from(geometry.length(chunk));
-    match offset <= begin && end >= last {
-        true => Record::Stable {
-            first: chunk,
-            count: 1,
-        },
-        false => Record::Newer {
-            chunk,
-            mask: geometry.blocks(chunk, offset, end),
-        },
-    }
-}
-
-/// The same for a range of any length.
-fn records(geometry: Geometry, offset: u64, length: u64) -> Vec<Record> {
+/// The chunks that a range covers whole, stable.
+fn whole_chunks(geometry: Geometry, offset: u64, length: u64) -> Option<Record> {
     let end = offset + length;
-    let (first, last) = (geometry.chunk_at(offset), geometry.chunk_at(end - 1));
-    let edges = [first, last].map(|chunk| record(geometry, chunk, offset, end));
-    let mut records = edges.to_vec();
-    if last > first + 1 {
-        let (first, count) = (first + 1, last - first - 1);
-        records.push(Record::Stable { first, count });
-    }
-    records
+    let first = geometry.chunk_at(offset + u64::from(crate::chunk::CHUNK_SIZE) - 1);
+    let end = if end == geometry.size() {
+        geometry.chunks()
+    } else {
+        geometry.chunk_at(end)
+    };
+    (first < end).then(|| Record::Stable {
+        first,
+        count: end - first,
+    })
 }

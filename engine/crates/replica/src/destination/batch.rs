@@ -28,15 +28,9 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    pub(super) fn add(
-        &mut self,
-        id: u64,
-        records: impl IntoIterator<Item = Record>,
-        bytes: u64,
-        foreground: bool,
-    ) {
+    pub(super) fn add(&mut self, id: u64, record: Option<Record>, bytes: u64, foreground: bool) {
         self.ids.push(id);
-        self.records.extend(records);
+        self.records.extend(record);
         self.bytes += bytes;
         let now = Instant::now();
         if foreground {

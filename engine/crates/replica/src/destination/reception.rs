@@ -357,10 +357,10 @@ impl Receive for Reception {
                 handle,
                 offer,
                 known,
-                ids,
+                answers,
             } => {
                 if let Some(opened) = self.opened(handle) {
-                    opened.attachment.granted(offer, known, &ids);
+                    opened.attachment.granted(offer, known, &answers);
                 }
             }
             Message::RootRequest { handle } => {

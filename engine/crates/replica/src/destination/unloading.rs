@@ -292,7 +292,7 @@ impl Walk for Reader {
         let Some(vdisk) = self.vdisk(subject) else {
             return false;
         };
-        if vdisk.newer(chunk).is_none() {
+        if vdisk.is_stable(chunk) {
             lock(&self.job.status).skipped_chunks += 1;
             return false;
         }

@@ -277,11 +277,9 @@ impl Vdisk {
         })
     }
 
-    /// Blocks of a chunk that are newer than what a transport device brings, as a mask; None if all
-    /// of it is stable.
-    pub(super) fn newer(&self, chunk: u32) -> Option<u8> {
-        let journal = lock(&self.journal);
-        (!journal.is_stable(chunk)).then(|| journal.newer(chunk))
+    /// Whether all of a chunk is stable.
+    pub(super) fn is_stable(&self, chunk: u32) -> bool {
+        lock(&self.journal).is_stable(chunk)
     }
 
     /// What the journal shall say of chunks that the source found equal.

@@ -1,7 +1,6 @@
 //! Records, and the claims that they add up to.
 
 use crate::chunk::Geometry;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// One change of what the destination claims.
@@ -21,7 +20,7 @@ pub enum Record {
         /// How many chunks.
         count: u32,
     },
-    /// These blocks of a chunk are stable, and newer than what any transport device brings.
+    /// These blocks of a chunk are newer somewhere else than in what is claimed.
     Newer {
         /// The chunk.
         chunk: u32,
@@ -67,7 +66,7 @@ impl Record {
     }
 }
 
-/// Which chunks are stable, and of the others which blocks are.
+/// Which chunks are stable, and which of their blocks are newer somewhere else.
 #[derive(Debug)]
 pub(super) struct Claims {
     stable: Vec<bool>,
@@ -89,25 +88,27 @@ impl Claims {
             Record::Stable { first, count } => (self.range(first, count), true),
             Record::Forget { first, count } => (self.range(first, count), false),
             Record::Newer { chunk, mask } => {
-                if chunk < self.stable.len() as u32 && !self.is_stable(chunk) {
+                if self.is_stable(chunk) {
                     self.newer[chunk as usize] |= mask;
                 }
                 return;
             }
         };
         let range = range.start as usize..range.end as usize;
-        for entry in &mut self.stable[range.clone()] {
-            self.stable_chunks -= u32::from(*entry);
-            self.stable_chunks += u32::from(stable);
-            *entry = stable;
-        }
-        if stable {
-            self.newer[range].fill(0);
+        let newer = &mut self.newer[range.clone()];
+        for (entry, newer) in self.stable[range].iter_mut().zip(newer) {
+            if *entry == stable {
+                continue;
+            }
+            match stable {
+                true => self.stable_chunks += 1,
+                false => self.stable_chunks -= 1,
+            }
+            (*entry, *newer) = (stable, 0);
         }
     }
 
-    /// Blocks of a chunk that are newer than what any transport device brings, if it is not stable
-    /// as a whole.
+    /// Blocks of a chunk that are newer somewhere else, as a mask.
     pub(super) fn newer(&self, chunk: u32) -> u8 {
         self.newer.get(chunk as usize).copied().unwrap_or(0)
     }
@@ -125,18 +126,13 @@ impl Claims {
         self.stable_chunks
     }
 
-    /// What of `records` is new, neighbours joined. The order matters only if a claim is dropped.
+    /// What of `records` is new, neighbours joined. The order matters unless all are claims.
     pub(super) fn lacking(&self, records: &[Record]) -> Vec<Record> {
         let mut runs = Vec::new();
-        let mut newer: BTreeMap<u32, u8> = BTreeMap::new();
         for record in records {
             match *record {
                 Record::Stable { first, count } => runs.push(self.range(first, count)),
-                Record::Newer { chunk, mask } if !self.is_stable(chunk) => {
-                    *newer.entry(chunk).or_default() |= mask;
-                }
-                Record::Newer { .. } => {}
-                Record::Forget { .. } => return records.to_vec(),
+                Record::Forget { .. } | Record::Newer { .. } => return records.to_vec(),
             }
         }
         runs.sort_unstable_by_key(|run| run.start);
@@ -148,15 +144,11 @@ impl Claims {
             }
         }
         joined.retain(|run| run.clone().any(|chunk| !self.is_stable(chunk)));
-        newer.retain(|chunk, mask| *mask & !self.newer(*chunk) != 0);
-        let newer = newer
-            .into_iter()
-            .map(|(chunk, mask)| Record::Newer { chunk, mask });
-        let stable = joined.into_iter().map(|run| Record::Stable {
+        let records = joined.into_iter().map(|run| Record::Stable {
             first: run.start,
             count: run.end - run.start,
         });
-        newer.chain(stable).collect()
+        records.collect()
     }
 
     /// The fewest records that lead here.

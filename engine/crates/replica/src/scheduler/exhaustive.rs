@@ -39,6 +39,7 @@ const ALL: &[Trouble] = &[
     Trouble::DestinationEngineDies,
     Trouble::DestinationLosesPower(0),
     Trouble::JournalIsVoid,
+    Trouble::DestinationIsMadeAnew,
     Trouble::PowerCycle,
     Trouble::EpochIsMergedBack,
     Trouble::DeviceIsForgotten,

@@ -103,6 +103,18 @@ impl Scheduler {
         open.is_some_and(|open| matches!(open.kind, Kind::Unload { .. }))
     }
 
+    /// If this id is of a foreground piece of a chunk that is on a device: the chunk and the piece's
+    /// blocks. Before it is acknowledged it must be noted that these are newer than on the device.
+    pub fn newer_than_device(&self, id: u64) -> Option<(u32, u8)> {
+        let open = self.open.get(&id)?;
+        match open.kind {
+            Kind::Foreground { mask } if self.chunks.is_loaded(open.first) => {
+                Some((open.first, mask))
+            }
+            _ => None,
+        }
+    }
+
     /// What these chunks have on devices is not to be waited for: they come another way, those in
     /// flight as soon as they have arrived. Our notes must have been changed durably before.
     pub fn forget_loaded(&mut self, chunks: impl IntoIterator<Item = u32>) {

@@ -74,6 +74,49 @@ impl Vdisk {
         });
     }
 
+    /// The destination has these pieces of chunks that are on devices: (id, chunk, mask of blocks). They
+    /// are acknowledged when it is noted that what the devices have of them is older.
+    pub(super) fn acknowledge_newer(self: &Arc<Self>, handle: u32, pieces: Vec<(u64, u32, u8)>) {
+        let vdisk = self.clone();
+        spawn_blocking(move || {
+            let mut loads = lock(&vdisk.loads);
+            let chunks: Vec<_> = pieces
+                .iter()
+                .map(|(_, chunk, mask)| (*chunk, *mask))
+                .collect();
+            let noted = loads.note_newer(&chunks);
+            let mut state = lock(&vdisk.state);
+            if state.handle() != Some(handle) {
+                // Another session has taken the pieces back; they are sent again.
+                return;
+            }
+            match noted {
+                Ok(()) => {
+                    for (id, _, _) in pieces {
+                        state.scheduler.acknowledged(id);
+                    }
+                    state.after_progress();
+                }
+                Err(error) => {
+                    let text = format!(
+                        "noting what of VDISK {} is newer than on transport devices failed: {error}",
+                        vdisk.name()
+                    );
+                    pieces
+                        .iter()
+                        .for_each(|(id, _, _)| state.scheduler.requeue(*id));
+                    state.hold(vdisk.name(), Trouble::new(TroubleCode::JournalError, text));
+                }
+            }
+            let released = state.scheduler.has_released();
+            drop((state, loads));
+            vdisk.wake();
+            if released {
+                vdisk.drop_notes();
+            }
+        });
+    }
+
     /// What is on this device comes another way. Returns how many chunks. Blocks.
     pub(super) fn forget_device(&self, device: DeviceId) -> Result<usize, Trouble> {
         let mut loads = lock(&self.loads);
@@ -112,25 +155,25 @@ impl Vdisk {
             return;
         }
         let (known, held) = (loads.knows(load), state.trouble.is_some());
-        let ids = chunks.iter().map(|chunk| {
+        let answers = chunks.iter().map(|chunk| {
             let offered = match loads.has(load, *chunk) {
                 true if held => Offered::Busy,
                 true => state.scheduler.offered(*chunk),
                 false => Offered::Unwanted,
             };
             match offered {
-                Offered::Take(id) => id,
-                Offered::Busy => NOT_NOW,
-                Offered::Unwanted => NOT_WANTED,
+                Offered::Take(id) => (id, loads.newer(load, *chunk)),
+                Offered::Busy => (NOT_NOW, 0),
+                Offered::Unwanted => (NOT_WANTED, 0),
             }
         });
-        let ids = ids.collect();
+        let answers = answers.collect();
         if let Some(attachment) = &state.attachment {
             attachment.outbox.say(Message::Grant {
                 handle,
                 offer,
                 known,
-                ids,
+                answers,
             });
         }
     }

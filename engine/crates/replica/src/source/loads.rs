@@ -1,7 +1,8 @@
 //! Notes of which chunks of a VDISK are on which transport device, on the source's own disk.
 //!
 //! One file for each load: the chunks of one VDISK that one opening of one device took. It is a
-//! journal whose claims mean "on the device". Its name says the rest:
+//! journal whose claims mean "on the device", and whose `newer` are the blocks that the destination
+//! has acknowledged since: what is unloaded must not go over them. Its name says the rest:
 //! `<vdisk>.<device>.<load>.<incarnation of the destination's journal>.loaded`.
 
 use crate::carrier::{from_hex, hex};
@@ -122,6 +123,30 @@ impl Loads {
         }
     }
 
+    /// Of these chunks the destination has newer blocks (a mask each), whichever load they are in.
+    pub(super) fn note_newer(&mut self, chunks: &[(u32, u8)]) -> io::Result<()> {
+        for load in &mut self.loads {
+            let records: Vec<_> = chunks
+                .iter()
+                .filter(|(chunk, mask)| {
+                    load.notes.is_stable(*chunk) && load.notes.newer(*chunk) & mask != *mask
+                })
+                .map(|(chunk, mask)| Record::Newer {
+                    chunk: *chunk,
+                    mask: *mask,
+                })
+                .collect();
+            load.notes.append(&records, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks of a chunk that the destination has in a newer version than this load, as a mask.
+    pub(super) fn newer(&self, id: LoadId, chunk: u32) -> u8 {
+        let load = self.loads.iter().find(|load| load.id == id);
+        load.map_or(0, |load| load.notes.newer(chunk))
+    }
+
     /// These chunks need not be remembered any more.
     pub(super) fn release(&mut self, chunks: impl Iterator<Item = u32> + Clone) -> io::Result<()> {
         for load in &mut self.loads {
@@ -233,11 +258,15 @@ mod tests {
         let mut chunks: Vec<_> = loads.chunks().collect();
         chunks.sort_unstable();
         assert_eq!(chunks, [1, 2, 3, 4]);
+        loads.note_newer(&[(2, 5), (9, 1)]).unwrap();
+        loads.note_newer(&[(2, 6)]).unwrap();
+        assert_eq!((loads.newer(first, 2), loads.newer(second, 9)), (7, 0));
         loads.release([1, 4, 9].into_iter()).unwrap();
         assert_eq!(loads.forget(OTHER).unwrap(), [3]);
         let loads = open(folder.path());
         assert_eq!(loads.chunks().collect::<Vec<_>>(), [2]);
         assert!(loads.knows(first) && !loads.knows(second));
+        assert_eq!(loads.newer(first, 2), 7, "it survives");
         assert_eq!(loads.by_device(), BTreeMap::from([(hex(&DEVICE.0), 1)]));
     }
 

@@ -281,8 +281,14 @@ impl Vdisk {
         if state.handle() != Some(handle) {
             return;
         }
+        let mut newer = Vec::new();
         for id in ids {
-            state.scheduler.acknowledged(*id);
+            match state.scheduler.newer_than_device(*id) {
+                Some((chunk, mask)) => newer.push((*id, chunk, mask)),
+                None => {
+                    state.scheduler.acknowledged(*id);
+                }
+            }
         }
         state.after_progress();
         let released = state.scheduler.has_released();
@@ -290,6 +296,9 @@ impl Vdisk {
         self.wake();
         if released {
             self.drop_notes();
+        }
+        if !newer.is_empty() {
+            self.acknowledge_newer(handle, newer);
         }
     }
 

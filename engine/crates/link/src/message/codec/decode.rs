@@ -271,15 +271,15 @@ fn take_offer(fields: &mut Fields) -> Result<Message, DecodeError> {
 fn take_grant(fields: &mut Fields) -> Result<Message, DecodeError> {
     let (handle, offer) = (fields.u32("handle")?, fields.u64("offer")?);
     let known = fields.flag("known")?;
-    let count = fields.count("ids", MAX_OFFER, 8)?;
-    let ids = (0..count)
-        .map(|_| fields.u64("id"))
-        .collect::<Result<Vec<_>, _>>()?;
+    let count = fields.count("answers", MAX_OFFER, 9)?;
+    let answers = (0..count)
+        .map(|_| Ok((fields.u64("id")?, fields.u8("newer")?)))
+        .collect::<Result<Vec<_>, DecodeError>>()?;
     Ok(Message::Grant {
         handle,
         offer,
         known,
-        ids,
+        answers,
     })
 }
 

@@ -55,13 +55,16 @@ impl Message {
                 handle,
                 offer,
                 known,
-                ids,
+                answers,
             } => {
                 out.put_u32_le(*handle);
                 out.put_u64_le(*offer);
                 out.put_u8(u8::from(*known));
-                out.put_u32_le(ids.len() as u32);
-                ids.iter().for_each(|id| out.put_u64_le(*id));
+                out.put_u32_le(answers.len() as u32);
+                for (id, newer) in answers {
+                    out.put_u64_le(*id);
+                    out.put_u8(*newer);
+                }
                 kind::GRANT
             }
             Message::Flush { handle } => put_handle(out, *handle, kind::FLUSH),

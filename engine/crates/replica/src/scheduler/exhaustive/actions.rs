@@ -28,6 +28,8 @@ pub(super) enum Action {
     OpenVdisk,
     /// What was read is on the device, and the source's note of it as well.
     Loaded(u8),
+    /// The source notes that an acknowledged piece is newer than on the device, and no more yet.
+    NoteNewer(u8),
     /// The device has come to the destination.
     Offer(u8),
     /// The source's notes of what need not be waited for any more are changed.
@@ -54,6 +56,8 @@ pub(super) enum Trouble {
     DestinationLosesPower(u8),
     /// The journal is found damaged when the destination's engine starts again.
     JournalIsVoid,
+    /// The destination's VDISK is made anew; its journal is as well.
+    DestinationIsMadeAnew,
     PowerCycle,
     /// The epoch's bitmap cannot be read to its end, or Drover is started again.
     EpochIsMergedBack,
@@ -85,7 +89,12 @@ impl World {
                 Stage::OnTheWire => actions.push(Action::Arrive(index)),
                 Stage::Loading => actions.push(Action::Loaded(index)),
                 Stage::Landed => {}
-                Stage::Stable => actions.push(Action::Acknowledge(index)),
+                Stage::Stable => {
+                    actions.push(Action::Acknowledge(index));
+                    if self.scheduler.newer_than_device(item.id).is_some() {
+                        actions.push(Action::NoteNewer(index));
+                    }
+                }
             }
         }
         if self.items.iter().any(|item| item.stage == Stage::Landed) {
@@ -191,6 +200,10 @@ impl World {
                 Trouble::SourceEngineDies
                 | Trouble::DestinationEngineDies
                 | Trouble::JournalIsVoid => troubles.push(*kind),
+                // Not when all is done, and the VM could be started there.
+                Trouble::DestinationIsMadeAnew if self.scheduler.loaded_chunks() > 0 => {
+                    troubles.push(*kind);
+                }
                 _ => {}
             }
         }
@@ -234,7 +247,8 @@ impl World {
             Action::Read(item, zeros) => self.read(usize::from(item), zeros, limits),
             Action::Answer(item) => self.answer(usize::from(item), limits),
             Action::Arrive(item) => self.arrive(usize::from(item), limits),
-            Action::Sync => self.sync(limits),
+            Action::Sync => self.sync(),
+            Action::NoteNewer(item) => self.note_newer(usize::from(item), limits),
             Action::Acknowledge(item) => self.acknowledge(usize::from(item), limits),
             Action::OpenVdisk => self.open_vdisk(limits),
             Action::Loaded(item) => self.loaded(usize::from(item), limits),
@@ -365,7 +379,15 @@ impl World {
                 self.lose_destination();
             }
             Trouble::JournalIsVoid => {
-                (self.claims, self.newer, self.trusted, self.told) = (0, 0, 0, false);
+                (self.claims, self.trusted, self.told) = (0, 0, false);
+                self.lose_destination();
+            }
+            Trouble::DestinationIsMadeAnew => {
+                (self.claims, self.trusted, self.told) = (0, 0, false);
+                for block in 0..limits.blocks.len() {
+                    let nothing = self.fresh(block);
+                    (self.cache[block], self.medium[block]) = (nothing, nothing);
+                }
                 self.lose_destination();
             }
             Trouble::PowerCycle => {

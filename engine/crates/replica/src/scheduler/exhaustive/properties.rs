@@ -140,7 +140,11 @@ fn is_on_its_way(world: &World, block: usize, chunk: u32) -> bool {
                     carries && item.contents[block] == world.source[block]
                 }
                 Stage::Landed => carries && world.cache[block] == world.source[block],
-                Stage::Stable => false,
+                // It is noted that it is newer than on a device before it is acknowledged.
+                Stage::Stable => {
+                    let newer = world.scheduler.newer_than_device(item.id).is_some();
+                    newer && carries && world.medium[block] == world.source[block]
+                }
             }
         })
 }

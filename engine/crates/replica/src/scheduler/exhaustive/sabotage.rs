@@ -35,19 +35,22 @@ pub(super) enum Sabotage {
     GivenBackAsUnsent,
     /// A second power cycle does not begin the comparison anew.
     RunningComparisonGoesOn,
-    /// The destination does not remember which blocks are newer than a device.
+    /// Nobody remembers which blocks are newer than a device.
     NewerBlocksForgotten,
     /// A device's copy of a chunk is written though newer blocks are on their way.
     UnloadedWhileBusy,
     /// A device is waited for though the destination has lost what is newer.
     LoadsTrusted,
+    /// What was newer than an older load of a chunk counts as newer than a later one.
+    NewerThanAnOlderLoad,
 }
 
 impl Sabotage {
-    pub(super) const DEVICE: [Sabotage; 3] = [
+    pub(super) const DEVICE: [Sabotage; 4] = [
         Sabotage::NewerBlocksForgotten,
         Sabotage::UnloadedWhileBusy,
         Sabotage::LoadsTrusted,
+        Sabotage::NewerThanAnOlderLoad,
     ];
 
     pub(super) const ALL: [Sabotage; 14] = [

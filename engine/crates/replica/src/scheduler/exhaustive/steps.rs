@@ -124,15 +124,13 @@ impl World {
         }
     }
 
-    pub(super) fn sync(&mut self, limits: &Limits) {
+    pub(super) fn sync(&mut self) {
         self.medium = self.cache;
         for item in &mut self.items {
             if item.stage == Stage::Landed {
                 item.stage = Stage::Stable;
                 if item.claims {
                     self.claims |= chunks_of(item);
-                } else if !limits.is(Sabotage::NewerBlocksForgotten) {
-                    self.newer |= item.blocks;
                 }
             }
         }
@@ -147,6 +145,9 @@ impl World {
             if item.blocks & (1 << block) != 0 {
                 self.device[block] = item.contents[block];
             }
+        }
+        if !limits.is(Sabotage::NewerThanAnOlderLoad) {
+            self.newer &= !item.blocks;
         }
         self.noted |= chunks_of(&item);
         match self.told {
@@ -174,7 +175,18 @@ impl World {
         });
     }
 
+    /// The source notes what is newer than on the device; it may die before it does more.
+    pub(super) fn note_newer(&mut self, index: usize, limits: &Limits) {
+        let item = &self.items[index];
+        if self.scheduler.newer_than_device(item.id).is_some()
+            && !limits.is(Sabotage::NewerBlocksForgotten)
+        {
+            self.newer |= item.blocks;
+        }
+    }
+
     pub(super) fn acknowledge(&mut self, index: usize, limits: &Limits) {
+        self.note_newer(index, limits);
         let item = self.items.remove(index);
         if limits.is(Sabotage::DirtDroppedOnAcknowledgement) && item.claims {
             self.scheduler.chunks.take_dirty(item.first);
@@ -185,7 +197,7 @@ impl World {
     /// The destination finishes or drops what is left of the older session, then says what it has.
     pub(super) fn open_vdisk(&mut self, limits: &Limits) {
         if self.items.iter().any(|item| item.stage == Stage::Landed) {
-            self.sync(limits);
+            self.sync();
         }
         self.items
             .retain(|item| item.loads || item.stage == Stage::OnTheWire);

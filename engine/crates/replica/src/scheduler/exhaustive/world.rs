@@ -90,7 +90,7 @@ pub(super) struct World {
     pub(super) medium: Contents,
     /// Chunks that the journal claims, as a mask.
     pub(super) claims: u8,
-    /// Blocks that the journal says are newer than what a device has, as a mask.
+    /// Blocks that the source has noted as newer than what a device has, as a mask.
     pub(super) newer: u8,
     /// What a transport device has.
     pub(super) device: Contents,
@@ -147,7 +147,11 @@ impl World {
             scheduler, items, ..
         } = self;
         items.retain(|item| item.stage != Stage::Stable || scheduler.is_open(item.id));
-        self.newer &= !self.claimed_blocks(limits);
+        if limits.sabotage.is_none() {
+            // Nobody asks for that of a chunk that is not noted.
+            let noted = self.noted;
+            self.newer &= limits.mask(|chunk, _| noted & (1 << chunk) != 0);
+        }
         for block in 0..limits.blocks.len() {
             // Nobody asks what a device has of a chunk that is not noted.
             if self.noted & (1 << limits.blocks[block].0) == 0 {
@@ -172,10 +176,6 @@ impl World {
                     ..*one
                 } == *other
         });
-    }
-
-    pub(super) fn claimed_blocks(&self, limits: &Limits) -> u8 {
-        limits.mask(|chunk, _| self.claims & (1 << chunk) != 0)
     }
 
     fn each_content(&mut self, block: usize, mut act: impl FnMut(&mut Content)) {

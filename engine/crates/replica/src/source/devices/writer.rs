@@ -40,9 +40,20 @@ struct Known {
     described_in: Option<u32>,
     /// Written and not synced: (id of the work, chunk).
     unsynced: Vec<(u64, u32)>,
+    /// Chunks that were ever written in this load, a bit each: two copies of one could not be told
+    /// apart, so the next one begins another load.
+    written: Vec<u64>,
 }
 
 impl Known {
+    fn has(&self, chunk: u32) -> bool {
+        self.written[chunk as usize / 64] & (1 << (chunk % 64)) != 0
+    }
+
+    fn note_written(&mut self, chunk: u32) {
+        self.written[chunk as usize / 64] |= 1 << (chunk % 64);
+    }
+
     fn description(&self) -> Entry {
         let vdisk = &self.vdisk;
         let description = serde_json::json!({
@@ -65,6 +76,7 @@ pub(super) struct Writer {
     pack: Option<PackWriter>,
     next_pack: u32,
     vdisks: HashMap<String, Known>,
+    next_number: u32,
     /// Blocks on the device, by pack and offset.
     blocks: HashMap<Hash, (u32, u64)>,
     /// Those of the pack that is open.
@@ -109,6 +121,7 @@ impl Writer {
             pack: None,
             next_pack: 0,
             vdisks: HashMap::new(),
+            next_number: 0,
             blocks: HashMap::new(),
             of_pack: Vec::new(),
             learnt: HashSet::new(),
@@ -186,8 +199,12 @@ impl Writer {
         self.ask_for_room(u64::from(job.raw_length))?;
         // With it comes what others have stored.
         self.open_pack()?;
-        let number = self.number_of(&job.vdisk)?;
+        let number = self.number_of(&job.vdisk, job.chunk)?;
         let (chunk, attempt) = (job.chunk, 0);
+        if let Some(known) = self.vdisks.get_mut(job.vdisk.name()) {
+            // Also if writing it fails: some of it may be there.
+            known.note_written(chunk);
+        }
         let (before, is_block) = (
             self.position(),
             matches!(job.content, Some(ref content) if !self.blocks.contains_key(&content.hash)),
@@ -314,11 +331,15 @@ impl Writer {
         }
     }
 
-    fn number_of(&mut self, vdisk: &Arc<Vdisk>) -> Result<u32, Stop> {
-        if let Some(known) = self.vdisks.get(vdisk.name()) {
-            return Ok(known.number);
+    /// The number of a VDISK in a load that does not have this chunk yet.
+    fn number_of(&mut self, vdisk: &Arc<Vdisk>, chunk: u32) -> Result<u32, Stop> {
+        match self.vdisks.get(vdisk.name()) {
+            Some(known) if !known.has(chunk) => return Ok(known.number),
+            Some(_) => self.sync()?,
+            None => {}
         }
-        let number = self.vdisks.len() as u32;
+        let number = self.next_number;
+        self.next_number += 1;
         let load = vdisk.begin_load(self.device.id).map_err(|error| {
             let name = vdisk.name();
             Stop::Failed(format!(
@@ -331,6 +352,7 @@ impl Writer {
             number,
             described_in: None,
             unsynced: Vec::new(),
+            written: vec![0; vdisk.geometry().chunks().div_ceil(64) as usize],
         };
         self.vdisks.insert(vdisk.name().to_owned(), known);
         Ok(number)
