@@ -67,7 +67,7 @@ def wrong(
         return "a device could take it and it goes over the network"
     if not compare and rest and not may_load and decision.mode != "copy":
         return "the rest may go over the network and does not"
-    if not compare and not may_load and any(d.use is Use.LOST for d in devices.values()) and decision.mode != "copy":
+    if not compare and not may_load and any(d.use.ended for d in devices.values()) and decision.mode != "copy":
         return "what was given up goes over the network and is held up by another device"
     if not compare and settled and "loaded" in states and decision.waiting is not Waiting.CARRY:
         return "all is on devices and nobody is told to carry them"

@@ -106,9 +106,9 @@ def _mode(devices: Mapping[str, Device], *, loading: bool, compare: bool, rest_b
     if compare:
         return "compare"
     on_the_way = any(not device.use.ended for device in devices.values())
-    # Who gives a device up is told that what was on it goes over the network: that does not wait for the others.
-    given_up = any(device.use is Use.LOST for device in devices.values())
-    return "load" if loading or (on_the_way and not rest_by_network and not given_up) else "copy"
+    # What an unloaded device did not bring, or a lost one had, goes over the network without waiting for the others.
+    ended = any(device.use.ended for device in devices.values())
+    return "load" if loading or (on_the_way and not rest_by_network and not ended) else "copy"
 
 
 def _is_closed(device: Device, settled: bool, finished: bool, over: bool) -> bool:
