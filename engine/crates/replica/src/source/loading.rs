@@ -76,20 +76,27 @@ impl Vdisk {
 
     /// The destination has these pieces of chunks that are on devices: (id, chunk, mask of blocks). They
     /// are acknowledged when it is noted that what the devices have of them is older.
-    pub(super) fn acknowledge_newer(self: &Arc<Self>, handle: u32, pieces: Vec<(u64, u32, u8)>) {
+    pub(super) fn acknowledge_newer(
+        self: &Arc<Self>,
+        handle: u32,
+        mut pieces: Vec<(u64, u32, u8)>,
+    ) {
         let vdisk = self.clone();
         spawn_blocking(move || {
             let mut loads = lock(&vdisk.loads);
+            {
+                // Those that another session has taken back since are sent again, and their chunks
+                // may be in a later load by now, of which these blocks are not newer.
+                let state = lock(&vdisk.state);
+                let here = state.handle() == Some(handle);
+                pieces.retain(|(id, _, _)| here && state.scheduler.is_open(*id));
+            }
             let chunks: Vec<_> = pieces
                 .iter()
                 .map(|(_, chunk, mask)| (*chunk, *mask))
                 .collect();
             let noted = loads.note_newer(&chunks);
             let mut state = lock(&vdisk.state);
-            if state.handle() != Some(handle) {
-                // Another session has taken the pieces back; they are sent again.
-                return;
-            }
             match noted {
                 Ok(()) => {
                     for (id, _, _) in pieces {
