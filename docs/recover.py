@@ -38,7 +38,7 @@ VDISK, BLOCK, PLACE, ZEROS, END = range(1, 6)
 HEADER = struct.Struct("<8sII16s32sQ")
 HEAD = struct.Struct("<4sIQ16s")
 INDEXED = struct.Struct("<QIBIII")
-FIELDS = {BLOCK: struct.Struct("<BIII32sIB"), PLACE: struct.Struct("<BIII32sIQ"), ZEROS: struct.Struct("<BIIII")}
+FIELDS = {BLOCK: struct.Struct("<BII32sIB"), PLACE: struct.Struct("<BII32sIQ"), ZEROS: struct.Struct("<BIII")}
 
 
 class DamageError(Exception):
@@ -187,11 +187,11 @@ class Device:
         if entry[0] == ZEROS:
             return subject, first, count, None
         if entry[0] == PLACE:
-            _, digest, number, offset = rest
+            digest, number, offset = rest
             if number not in self.packs:
                 raise DamageError(f"its block was in pack {number}, which cannot be read")
             entry = self.packs[number].entry(offset)
-            if entry[0] != BLOCK or FIELDS[BLOCK].unpack_from(entry)[4] != digest:
+            if entry[0] != BLOCK or FIELDS[BLOCK].unpack_from(entry)[3] != digest:
                 raise DamageError("it points to another block than it says")
         return subject, first, 1, raw_of(entry, min(subject.chunk_size, subject.size - first * subject.chunk_size))
 

@@ -1,6 +1,8 @@
 //! What a frame holds.
 
+use crate::frame::HEAD_BYTES;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// BLAKE3 of raw bytes.
 pub type Hash = [u8; 32];
@@ -10,6 +12,9 @@ pub const MAX_BLOCK: usize = 4 << 20;
 
 /// Most bytes of an entry: a block that did not shrink, or an End.
 pub(crate) const MAX_ENTRY: usize = MAX_BLOCK + 4096 - 16;
+
+/// Bytes of a block before its payload.
+pub(crate) const BLOCK_BYTES: usize = 46;
 
 /// Most frames that an End can list.
 pub(crate) const MAX_INDEXED: usize = (MAX_ENTRY - 5) / INDEXED_BYTES;
@@ -38,8 +43,6 @@ pub struct Block {
     pub vdisk: u32,
     /// The chunk.
     pub chunk: u32,
-    /// Of two blocks of a chunk the one that counts has the attempt which the source names.
-    pub attempt: u32,
     /// BLAKE3 of the raw bytes.
     pub hash: Hash,
     /// Bytes after decompression.
@@ -57,8 +60,6 @@ pub struct Place {
     pub vdisk: u32,
     /// The chunk.
     pub chunk: u32,
-    /// As of a block.
-    pub attempt: u32,
     /// BLAKE3 of the raw bytes.
     pub hash: Hash,
     /// The block's pack.
@@ -90,9 +91,20 @@ impl Indexed {
         self.kind == kind::VDISK
     }
 
+    /// Its bytes of the pack.
+    pub fn bytes(&self) -> Range<u64> {
+        let length = HEAD_BYTES as u64 + u64::from(self.length);
+        self.offset..self.offset.saturating_add(length)
+    }
+
     /// Whether it lists blocks by their hashes.
     pub fn is_hashes(&self) -> bool {
         self.kind == kind::HASHES
+    }
+
+    /// Whether it is the content of a chunk.
+    pub fn is_block(&self) -> bool {
+        self.kind == kind::BLOCK
     }
 
     /// Whether it says something of chunks.
@@ -123,8 +135,6 @@ pub enum Entry {
         first: u32,
         /// How many chunks.
         count: u32,
-        /// As of a block.
-        attempt: u32,
     },
     /// The pack's frames.
     End(Vec<Indexed>),
@@ -163,14 +173,14 @@ impl Entry {
                 out.extend_from_slice(description);
             }
             Entry::Block(block) => {
-                words(kind::BLOCK, &[block.vdisk, block.chunk, block.attempt]);
+                words(kind::BLOCK, &[block.vdisk, block.chunk]);
                 out.extend_from_slice(&block.hash);
                 out.extend_from_slice(&block.raw_length.to_le_bytes());
                 out.push(block.compression);
                 out.extend_from_slice(&block.payload);
             }
             Entry::Place(place) => {
-                words(kind::PLACE, &[place.vdisk, place.chunk, place.attempt]);
+                words(kind::PLACE, &[place.vdisk, place.chunk]);
                 out.extend_from_slice(&place.hash);
                 out.extend_from_slice(&place.pack.to_le_bytes());
                 out.extend_from_slice(&place.offset.to_le_bytes());
@@ -179,8 +189,7 @@ impl Entry {
                 vdisk,
                 first,
                 count,
-                attempt,
-            } => words(kind::ZEROS, &[*vdisk, *first, *count, *attempt]),
+            } => words(kind::ZEROS, &[*vdisk, *first, *count]),
             Entry::End(frames) => {
                 words(kind::END, &[frames.len() as u32]);
                 frames.iter().for_each(|frame| frame.encode(out));
@@ -211,7 +220,6 @@ impl Entry {
             kind::BLOCK => Entry::Block(Block {
                 vdisk: fields.word()?,
                 chunk: fields.word()?,
-                attempt: fields.word()?,
                 hash: fields.hash()?,
                 raw_length: fields
                     .word()
@@ -222,7 +230,6 @@ impl Entry {
             kind::PLACE => Entry::Place(Place {
                 vdisk: fields.word()?,
                 chunk: fields.word()?,
-                attempt: fields.word()?,
                 hash: fields.hash()?,
                 pack: fields.word()?,
                 offset: fields.long()?,
@@ -231,7 +238,6 @@ impl Entry {
                 vdisk: fields.word()?,
                 first: fields.word()?,
                 count: fields.word()?,
-                attempt: fields.word()?,
             },
             kind::END => {
                 let count = fields.word()? as usize;
@@ -261,7 +267,6 @@ impl Entry {
                 vdisk,
                 first,
                 count,
-                ..
             } => (kind::ZEROS, *vdisk, *first, *count),
             Entry::End(_) => (kind::END, 0, 0, 0),
             Entry::Hashes(_) => (kind::HASHES, 0, 0, 0),
@@ -351,18 +356,17 @@ pub(crate) mod tests {
                 description
             }),
             (
-                any::<[u32; 3]>(),
+                any::<[u32; 2]>(),
                 any::<Hash>(),
                 0..=MAX_BLOCK as u32,
                 any::<u8>(),
                 payload()
             )
                 .prop_map(
-                    |([vdisk, chunk, attempt], hash, raw_length, compression, payload)| {
+                    |([vdisk, chunk], hash, raw_length, compression, payload)| {
                         Entry::Block(Block {
                             vdisk,
                             chunk,
-                            attempt,
                             hash,
                             raw_length,
                             compression,
@@ -370,21 +374,19 @@ pub(crate) mod tests {
                         })
                     }
                 ),
-            (any::<[u32; 4]>(), any::<Hash>(), any::<u64>()).prop_map(
-                |([vdisk, chunk, attempt, pack], hash, offset)| Entry::Place(Place {
+            (any::<[u32; 3]>(), any::<Hash>(), any::<u64>()).prop_map(
+                |([vdisk, chunk, pack], hash, offset)| Entry::Place(Place {
                     vdisk,
                     chunk,
-                    attempt,
                     hash,
                     pack,
                     offset,
                 })
             ),
-            any::<[u32; 4]>().prop_map(|[vdisk, first, count, attempt]| Entry::Zeros {
+            any::<[u32; 3]>().prop_map(|[vdisk, first, count]| Entry::Zeros {
                 vdisk,
                 first,
-                count,
-                attempt
+                count
             }),
             prop::collection::vec(indexed, 0..50).prop_map(Entry::End),
             prop::collection::vec(any::<(Hash, u64)>(), 0..50).prop_map(Entry::Hashes),

@@ -62,10 +62,14 @@ impl Head {
         Nonce::assume_unique_for_key(nonce)
     }
 
-    /// Decrypts what follows the head, in place.
-    pub(crate) fn open<'a>(&self, keys: &PackKeys, body: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        let head = Aad::from(&self.raw);
-        keys.frames.open_in_place(self.nonce(), head, body).ok()
+    /// Decrypts what follows the head into `plain`, which is shorter by the tag. None: do not believe
+    /// a byte of it.
+    pub(crate) fn open(&self, keys: &PackKeys, body: &[u8], plain: &mut [u8]) -> Option<()> {
+        let (body, tag) = body.split_at_checked(plain.len())?;
+        let (nonce, head) = (self.nonce(), Aad::from(&self.raw));
+        keys.frames
+            .open_separate_gather(nonce, head, body, tag, plain)
+            .ok()
     }
 }
 

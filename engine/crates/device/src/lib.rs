@@ -4,6 +4,7 @@
 //! This crate knows files, frames and keys. What a VDISK is and what is done with its blocks is for
 //! others to know.
 
+mod ahead;
 mod entry;
 mod frame;
 mod header;
@@ -14,6 +15,7 @@ mod stream;
 mod tests;
 mod writer;
 
+pub use ahead::{Ahead, MAX_STRETCH, Stretch};
 pub use entry::{Block, Entry, Hash, Indexed, MAX_BLOCK, MAX_HASHED, Place};
 pub use keys::{DeviceId, DeviceKey};
 pub use reader::{Found, PackReader, Scan};
@@ -68,8 +70,21 @@ impl PackError {
     }
 }
 
-/// The number of a pack with this file name.
-pub fn pack_number(name: &str) -> Option<u32> {
+/// The packs in a folder: number and length in bytes, in order. Other files are none of ours.
+pub fn list_packs(packs: &Path) -> Result<Vec<(u32, u64)>, PackError> {
+    let listing = |error| PackError::io("listing", packs)(error);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(packs).map_err(listing)? {
+        let entry = entry.map_err(listing)?;
+        if let Some(number) = entry.file_name().to_str().and_then(pack_number) {
+            found.push((number, entry.metadata().map_err(listing)?.len()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn pack_number(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".pack")?;
     let legal = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| legal)

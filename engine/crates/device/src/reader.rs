@@ -1,10 +1,11 @@
 //! Reads a pack whatever happened to it: by its index, or by a scan that goes on after damage.
 
-use crate::PackError;
-use crate::entry::{Entry, Indexed};
-use crate::frame::{GRID, HEAD_BYTES, Head, MAX_BODY, span};
+use crate::entry::{BLOCK_BYTES, Entry, Indexed};
+use crate::frame::{GRID, HEAD_BYTES, Head, MAX_BODY, TAG_BYTES, span};
 use crate::header::{FIRST_FRAME, HEADER_BYTES, Header};
 use crate::keys::{DeviceId, DeviceKey, PackKeys};
+use crate::{Ahead, PackError, Stretch};
+use buffers::Buffer;
 use rustix::fs::{Advice, fadvise};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -112,10 +113,36 @@ impl PackReader {
         if offset + (HEAD_BYTES + head.length) as u64 > self.length {
             return Err(damaged("the pack ends within it"));
         }
-        let mut body = vec![0; head.length];
+        let mut body = Buffer::new(head.length);
         let at = offset + HEAD_BYTES as u64;
         self.file.read_exact_at(&mut body, at).map_err(io)?;
-        open(&self.keys, head, body).ok_or_else(|| damaged("its content is damaged"))
+        open(&self.keys, head, &body).ok_or_else(|| damaged("its content is damaged"))
+    }
+
+    /// Reads what is ordered there while what was read before is being opened.
+    pub fn ahead(&self) -> Result<Ahead, PackError> {
+        Ahead::open(&self.path).map_err(PackError::io("opening", &self.path))
+    }
+
+    /// What was ordered first of all that was not taken yet. An error is the file system's.
+    pub fn take(&self, ahead: &Ahead) -> Result<Stretch, PackError> {
+        ahead.take().map_err(PackError::io("reading", &self.path))
+    }
+
+    /// As [`PackReader::read`], out of a stretch if all of the frame is in it.
+    pub fn read_in(&self, stretch: &Stretch, offset: u64) -> Result<Entry, PackError> {
+        let entry = stretch.get(offset, HEAD_BYTES).and_then(|raw| {
+            let head = Head::decode(&self.keys, raw.try_into().ok()?, offset)?;
+            let body = stretch.get(offset + HEAD_BYTES as u64, head.length)?;
+            open(&self.keys, head, body)
+        });
+        // What is wrong with it is the same from the file.
+        entry.map_or_else(|| self.read(offset), Ok)
+    }
+
+    /// Its length, in bytes.
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// Everything in the pack, in order.
@@ -137,10 +164,11 @@ fn header_at(file: &File, offset: u64) -> Result<Header, &'static str> {
     }
 }
 
-fn open(keys: &PackKeys, head: Head, mut body: Vec<u8>) -> Option<Entry> {
-    let plain = head.open(keys, &mut body)?.len();
-    body.truncate(plain);
-    Entry::decode(body.into())
+fn open(keys: &PackKeys, head: Head, body: &[u8]) -> Option<Entry> {
+    // A block's payload is aligned then, and need not be copied to be written.
+    let mut plain = Buffer::with_lead(body.len().checked_sub(TAG_BYTES)?, BLOCK_BYTES);
+    head.open(keys, body, &mut plain)?;
+    Entry::decode(plain.freeze())
 }
 
 /// Goes through a pack from its beginning. Memory is bounded by a stretch and a frame.
@@ -209,7 +237,7 @@ impl Scan<'_> {
     }
 
     fn here(&mut self) -> Result<Here, PackError> {
-        let position = self.position;
+        let (pack, position) = (self.pack, self.position);
         let Some(raw) = self.bytes(HEAD_BYTES)? else {
             return Ok(Here::Nothing);
         };
@@ -222,8 +250,7 @@ impl Scan<'_> {
         let Some(raw) = self.bytes(HEAD_BYTES + length)? else {
             return Ok(Here::Broken(span(length)));
         };
-        let body = raw[HEAD_BYTES..].to_vec();
-        Ok(match open(&self.pack.keys, head, body) {
+        Ok(match open(&pack.keys, head, &raw[HEAD_BYTES..]) {
             Some(entry) => Here::Entry(entry, span(length)),
             None => Here::Broken(span(length)),
         })

@@ -6,7 +6,7 @@ use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroU64;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -29,21 +29,9 @@ pub(crate) struct Stream {
 impl Stream {
     /// Makes a new file; there must be none of this name.
     pub(crate) fn create(path: &Path) -> io::Result<Stream> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        let direct = options
-            .clone()
-            .custom_flags(OFlags::DIRECT.bits().cast_signed())
-            .open(path);
-        let file = match direct {
-            // Not every file system can.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                // The kernel may have made the file before it refused.
-                let _ = std::fs::remove_file(path);
-                options.open(path)?
-            }
-            direct => direct?,
-        };
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        // Not every file system can; then it goes through the page cache.
+        let _ = fcntl_getfl(&file).and_then(|flags| fcntl_setfl(&file, flags | OFlags::DIRECT));
         Stream::new(file)
     }
 
@@ -124,7 +112,7 @@ fn write(file: &File, orders: &Receiver<Order>) {
 
 fn write_at(file: &File, stretch: &[u8], at: u64) -> io::Result<()> {
     match file.write_all_at(stretch, at) {
-        // Opening was allowed, but direct writing is not.
+        // Setting it was allowed, but direct writing is not.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             let flags = fcntl_getfl(file)?;
             fcntl_setfl(file, flags - OFlags::DIRECT)?;

@@ -19,7 +19,6 @@ fn block(chunk: u32, length: usize) -> Entry {
     Entry::Block(Block {
         vdisk: 1,
         chunk,
-        attempt: 0,
         hash: [chunk as u8; 32],
         raw_length: length as u32,
         compression: 0,
@@ -70,7 +69,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_is_written_is_read(entries in prop::collection::vec(entries(), 0..20), finish: bool) {
+    fn what_is_written_is_read(entries in prop::collection::vec(entries(), 0..20), finish: bool, cut in 0..5000u64) {
         let entries: Vec<_> = entries.into_iter().filter(|entry| !matches!(entry, Entry::End(_))).collect();
         let (_folder, path) = pack_of(&entries, finish);
         prop_assert_eq!(taken(&path), (entries.clone(), vec![]));
@@ -79,6 +78,14 @@ proptest! {
         prop_assert_eq!(index.is_some(), finish);
         for (indexed, entry) in index.unwrap_or_default().iter().zip(&entries) {
             prop_assert_eq!(&pack.read(indexed.offset).unwrap(), entry);
+            let ahead = pack.ahead().unwrap();
+            let mut part = indexed.bytes();
+            part.end -= cut.min(part.end - part.start);
+            for bytes in [indexed.bytes(), part] {
+                ahead.order(bytes);
+                let stretch = pack.take(&ahead).unwrap();
+                prop_assert_eq!(&pack.read_in(&stretch, indexed.offset).unwrap(), entry);
+            }
         }
     }
 
@@ -118,10 +125,51 @@ proptest! {
         std::fs::write(&path, &raw[..length]).unwrap();
         let (left, _) = taken(&path);
         // Head, kind and fields, payload and tag of a frame; the zeros after it may be missing.
-        let frame = 32 + 50 + 2000 + 16;
+        let frame = 32 + 46 + 2000 + 16;
         let whole = (0..8).filter(|index| 1024 + index * 2560 + frame <= length).count();
         prop_assert_eq!(left.len(), whole);
         prop_assert_eq!(&left[..], &entries[..left.len()]);
+    }
+}
+
+#[test]
+fn a_payload_can_be_written_as_it_is() {
+    let (_folder, path) = pack_of(&[block(1, 1000), block(2, 512 << 10)], true);
+    let pack = PackReader::open(&path, DEVICE, &key()).unwrap();
+    for frame in pack
+        .index()
+        .unwrap()
+        .iter()
+        .filter(|frame| frame.is_block())
+    {
+        let Entry::Block(block) = pack.read(frame.offset).unwrap() else {
+            panic!("no block");
+        };
+        let address = block.payload.as_ptr().addr();
+        assert!(address.is_multiple_of(buffers::ALIGNMENT), "{address:x}");
+    }
+}
+
+#[test]
+fn damage_is_the_same_read_ahead() {
+    let (_folder, path) = pack_of(&[block(1, 9000), block(2, 9000)], true);
+    let whole = std::fs::read(&path).unwrap();
+    // In the head, the content, the tag.
+    for at in [1024 + 20, 1024 + 5000, 1024 + 32 + 46 + 9000 + 3] {
+        let mut raw = whole.clone();
+        raw[at] ^= 1;
+        std::fs::write(&path, &raw).unwrap();
+        let pack = PackReader::open(&path, DEVICE, &key()).unwrap();
+        let (ahead, frames) = (pack.ahead().unwrap(), pack.index().unwrap());
+        ahead.order(0..pack.length());
+        let stretch = pack.take(&ahead).unwrap();
+        let told = pack.read_in(&stretch, frames[0].offset).unwrap_err();
+        let expected = pack.read(frames[0].offset).unwrap_err();
+        assert!(matches!(told, PackError::Damaged { .. }));
+        assert_eq!(told.to_string(), expected.to_string());
+        assert!(pack.read_in(&stretch, frames[1].offset).is_ok());
+        let outside = pack.read_in(&stretch, u64::MAX - 5);
+        assert!(matches!(outside, Err(PackError::Damaged { .. })));
     }
 }
 

@@ -4,6 +4,7 @@ mod body;
 mod devices;
 mod events;
 mod link;
+mod samples;
 mod status;
 mod vdisks;
 
@@ -34,6 +35,11 @@ pub fn router(engine: Engine) -> Router {
             put(devices::put_device).delete(devices::delete_device),
         )
         .route("/v1/devices/{id}/forget", post(devices::forget))
+        .route("/v1/samples", post(samples::post_sample))
+        .route(
+            "/v1/samples/{id}",
+            get(samples::get_sample).delete(samples::delete_sample),
+        )
         .route("/v1/pacing", put(link::put_pacing))
         .route("/v1/fence", post(link::fence))
         .route("/v1/status", get(status::status))

@@ -1,9 +1,11 @@
 //! The engine behind the API: nothing, a source, or a destination.
 
 use crate::problem::Problem;
+use crate::samples::{MOST_SAMPLES, Place, Samples};
 use device::DeviceId;
 use drover_replica::carrier::{DeviceStatus, Verification, hex};
 use drover_replica::destination::Destination;
+use drover_replica::sample::SampleStatus;
 use drover_replica::source::Source;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ struct Shared {
     role: OnceLock<Role>,
     /// Transport devices that are being verified, or were.
     verifications: Mutex<HashMap<DeviceId, Verification>>,
+    samples: Samples,
     stopping: CancellationToken,
 }
 
@@ -45,6 +48,7 @@ impl Engine {
                 began,
                 role,
                 verifications: Mutex::default(),
+                samples: Samples::default(),
                 stopping,
             }),
         }
@@ -133,6 +137,26 @@ impl Engine {
             None => {}
         }
         devices
+    }
+
+    /// A place for a sample that is about to begin.
+    pub fn reserve_sample(&self) -> Result<Place, Problem> {
+        self.shared.samples.reserve().ok_or_else(|| {
+            Problem::conflict(
+                "too_many_samples",
+                format!("this engine keeps {MOST_SAMPLES} samples at most; DELETE some first"),
+            )
+        })
+    }
+
+    /// How a sample is doing, if there is one of this number.
+    pub fn sample(&self, number: u64) -> Option<SampleStatus> {
+        self.shared.samples.status(number)
+    }
+
+    /// Ends a sample and forgets it. False if there is none.
+    pub fn end_sample(&self, number: u64) -> bool {
+        self.shared.samples.end(number)
     }
 
     /// Seconds since the start.

@@ -5,4 +5,5 @@ pub mod engine;
 mod lease;
 mod log;
 mod problem;
+mod samples;
 pub mod serve;

@@ -121,18 +121,19 @@ fn a_journal_without_room_holds_and_names_the_journal() {
     let disk = SmallDisk::mount(lab.destination.state.clone(), 1 << 20);
     let filler = lab.destination.state.join("filler");
     let (from, to) = (lab.path("from.img"), lab.path("to.img"));
-    // Every other chunk is a hole, so that the claims do not join and need more than a page.
-    let (chunk, chunks) = (512 << 10, 1200);
+    // Most chunks are holes, so that few claims join and they need several pages.
+    let (chunk, chunks) = (512 << 10, 8000);
     let disk_image = File::create(&from).unwrap();
     disk_image.set_len(chunks * chunk).unwrap();
     let mut dice = Dice::new(42);
-    for index in (0..chunks).step_by(2) {
+    for index in (0..chunks).step_by(8) {
         let data = dice.bytes(4096);
         disk_image.write_all_at(&data, index * chunk).unwrap();
     }
     lab.pair(chunks * chunk, file(&from), file(&to));
     // To the last page; the journal has one of its own.
     let _ = std::fs::write(&filler, vec![1; 2 << 20]);
+    pace(&lab, Some(1 << 20));
     lab.start("copy");
     assert_held(&lab, "no_space", "journal");
     std::fs::remove_file(&filler).unwrap();

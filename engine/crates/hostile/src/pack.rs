@@ -59,7 +59,7 @@ fn everything(path: &Path) -> Vec<Found> {
 }
 
 fn entry(plan: &mut Unstructured) -> Result<Entry> {
-    let [vdisk, chunk, attempt] = <[u8; 3]>::arbitrary(plan)?.map(u32::from);
+    let [vdisk, chunk, count] = <[u8; 3]>::arbitrary(plan)?.map(u32::from);
     let hash = [u8::arbitrary(plan)?; 32];
     let payload = Bytes::from(vec![
         u8::arbitrary(plan)?;
@@ -73,7 +73,6 @@ fn entry(plan: &mut Unstructured) -> Result<Entry> {
         1 => Entry::Place(Place {
             vdisk,
             chunk,
-            attempt,
             hash,
             pack: 0,
             offset: u64::arbitrary(plan)?,
@@ -81,8 +80,7 @@ fn entry(plan: &mut Unstructured) -> Result<Entry> {
         2 => Entry::Zeros {
             vdisk,
             first: chunk,
-            count: attempt,
-            attempt: 0,
+            count,
         },
         3 => Entry::Hashes(vec![
             (hash, u64::from(chunk));
@@ -91,7 +89,6 @@ fn entry(plan: &mut Unstructured) -> Result<Entry> {
         _ => Entry::Block(Block {
             vdisk,
             chunk,
-            attempt,
             hash,
             raw_length: payload.len() as u32,
             compression: 0,

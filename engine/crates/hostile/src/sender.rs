@@ -155,6 +155,7 @@ async fn attack(messages: &[Message]) {
     let Connection {
         mut reader,
         mut writer,
+        ..
     } = dial(&address, 1).await;
     let listener = tokio::spawn(async move { while reader.receive().await.is_ok() {} });
     for message in messages {

@@ -5,6 +5,7 @@ use crate::limits::{MAX_BODY, MAX_BODY_BEFORE_WELCOME};
 use crate::liveness::Liveness;
 use crate::message::DATA_FIELDS;
 use crate::socket::Socket;
+use crate::tcp::TcpMeter;
 use crate::{LinkError, Message};
 use buffers::Buffer;
 use std::io::IoSlice;
@@ -31,11 +32,14 @@ pub struct Connection {
     pub reader: FrameReader,
     /// Messages out.
     pub writer: FrameWriter,
+    /// What the kernel says of it.
+    pub meter: Option<TcpMeter>,
 }
 
 impl Connection {
     pub(crate) fn new(stream: TlsStream<Socket>, traffic: Arc<Traffic>) -> Self {
-        let liveness = stream.get_ref().0.liveness();
+        let (socket, _) = stream.get_ref();
+        let (liveness, meter) = (socket.liveness(), socket.meter());
         let (read, write) = tokio::io::split(stream);
         let reader = FrameReader {
             stream: read,
@@ -49,6 +53,7 @@ impl Connection {
                 stream: write,
                 traffic,
             },
+            meter,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod liveness;
 pub mod message;
 pub mod runs;
 pub mod socket;
+pub mod tcp;
 pub mod tls;
 mod wire;
 

@@ -2,6 +2,7 @@
 
 use crate::limits::UNSENT_LIMIT;
 use crate::liveness::Liveness;
+use crate::tcp::TcpMeter;
 use socket2::SockRef;
 use std::io::{IoSlice, Result};
 use std::pin::Pin;
@@ -59,6 +60,10 @@ impl Socket {
 
     pub(crate) fn liveness(&self) -> Arc<Liveness> {
         self.liveness.clone()
+    }
+
+    pub(crate) fn meter(&self) -> Option<TcpMeter> {
+        TcpMeter::new(&self.tcp)
     }
 
     /// The peer is worth a large buffer.

@@ -1,12 +1,16 @@
 //! Transport devices as both sides and a verification see them: their status, and reading them.
 
+mod blocks;
+mod by_index;
 mod contents;
 mod verification;
 
-pub(crate) use contents::{Contents, Found, Subject, Walk};
+pub(crate) use blocks::Subject;
+pub(crate) use contents::{Contents, Found, Walk};
 pub use verification::Verification;
 
 use serde::Serialize;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Most damaged places that are listed; all are counted.
@@ -94,6 +98,29 @@ impl DeviceStatus {
         }
     }
 
+    /// One that is to be read to its end.
+    pub(crate) fn of_reading(packs: &Path, purpose: &'static str) -> io::Result<Self> {
+        let found = device::list_packs(packs).map_err(io::Error::other)?;
+        Ok(DeviceStatus {
+            total_bytes: found.iter().map(|(_, bytes)| bytes).sum(),
+            ..DeviceStatus::new(packs, purpose)
+        })
+    }
+
+    pub(crate) fn end_reading(&mut self, outcome: Result<(), String>) {
+        match outcome {
+            Ok(()) => {
+                self.state = "done";
+                self.read_bytes = self.total_bytes;
+            }
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), "not read to its end: {error}");
+                self.state = "failed";
+                self.error = Some(error);
+            }
+        }
+    }
+
     pub(crate) fn note_damage(&mut self, damage: Damage) {
         self.damaged += 1;
         if self.damages.len() < LISTED {
@@ -101,18 +128,20 @@ impl DeviceStatus {
         }
     }
 
-    /// Counts chunks of a load.
-    pub(crate) fn note_chunks(&mut self, subject: &Subject, chunks: u64) {
-        let load = hex(&subject.load);
-        let known = self.loads.iter_mut().find(|known| known.load == load);
-        match known {
-            Some(known) => known.chunks += chunks,
+    pub(crate) fn note_chunk(&mut self, found: &Found<'_>) {
+        match found.is_place {
+            true => self.places += 1,
+            false => self.blocks += 1,
+        }
+        let (subject, load) = (found.subject, hex(&found.subject.load));
+        match self.loads.iter_mut().find(|known| known.load == load) {
+            Some(known) => known.chunks += 1,
             None => self.loads.push(LoadStatus {
                 load,
                 migration: subject.migration.clone(),
                 vdisk: subject.vdisk.clone(),
                 size: subject.size,
-                chunks,
+                chunks: 1,
             }),
         }
     }

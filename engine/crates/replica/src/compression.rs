@@ -27,6 +27,24 @@ pub enum Choice {
     Zstd,
 }
 
+impl Choice {
+    /// None: that changes.
+    fn level(self) -> Option<Level> {
+        match self {
+            Choice::None => Some(Level::None),
+            Choice::Lz4 => Some(Level::Lz4),
+            Choice::Zstd => Some(Level::Zstd(1)),
+            Choice::Auto => None,
+        }
+    }
+
+    /// How many bytes would travel of `raw`, if the choice stays the same from chunk to chunk.
+    pub(crate) fn shrinks_to(self, raw: &Bytes) -> usize {
+        let level = self.level().unwrap_or(Level::None);
+        compress(level, raw).1.len()
+    }
+}
+
 /// How hard to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -72,18 +90,10 @@ impl Compressor {
 
     /// Compresses one chunk or piece at the level of the moment.
     pub fn compress(&self, raw: &Bytes) -> (Compression, Bytes) {
-        let level = match self.choice {
-            Choice::None => Level::None,
-            Choice::Lz4 => Level::Lz4,
-            Choice::Zstd => Level::Zstd(1),
-            Choice::Auto => {
-                LEVELS[self
-                    .climber
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .level()]
-            }
-        };
+        let level = self.choice.level().unwrap_or_else(|| {
+            let climber = self.climber.lock();
+            LEVELS[climber.unwrap_or_else(PoisonError::into_inner).level()]
+        });
         compress(level, raw)
     }
 

@@ -19,7 +19,7 @@ pub use connections::{Connections, Event};
 pub use health::{Health, Roster};
 pub use ledger::LostData;
 pub use queue::Outgoing;
-pub use status::ConnectionStatus;
+pub use status::{ConnectionStatus, TcpTotals};
 
 use drover_link::{LinkError, Message};
 use std::sync::Arc;

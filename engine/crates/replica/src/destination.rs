@@ -25,6 +25,7 @@ pub use vdisk::Vdisk as DestinationVdisk;
 
 use crate::carrier::{DeviceStatus, hex};
 use crate::endpoint::EndpointSpec;
+pub(crate) use crate::lock;
 use crate::trouble::{Trouble, TroubleCode};
 use device::{DeviceId, DeviceKey};
 use drover_link::connection::Traffic;
@@ -32,7 +33,7 @@ use fence::Tokens;
 use session::Session;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use unloading::Unloading;
 
 /// Everything that a destination engine holds.
@@ -58,10 +59,6 @@ struct Shared {
 }
 
 use vdisk::Vdisk;
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Destination {
     /// A destination whose journals and tokens are in the folder `state`.

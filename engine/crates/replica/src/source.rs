@@ -23,7 +23,7 @@ mod unreadable;
 mod vdisk;
 mod window;
 
-pub use epoch::{EpochRefused, EpochState};
+pub use epoch::{Dirty, EpochRefused, EpochState, MOST_EXTENTS};
 pub use limits::Limit;
 pub use link::SourceLink;
 pub use reading::OnReadError;
@@ -32,6 +32,7 @@ pub use vdisk::{Mode, Vdisk as SourceVdisk};
 
 use crate::carrier::DeviceStatus;
 use crate::endpoint::EndpointSpec;
+pub(crate) use crate::lock;
 use crate::pacing::Pacing;
 use crate::trouble::{Trouble, TroubleCode};
 use device::{DeviceId, DeviceKey};
@@ -39,14 +40,10 @@ use drover_link::connection::Traffic;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use vdisk::Vdisk;
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Everything that a source engine holds.
 #[derive(Clone)]

@@ -5,6 +5,7 @@ use crate::engine::{Engine, Role};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use drover_replica::TcpTotals;
 use serde_json::{Map, Value, json};
 
 pub(super) async fn engine(State(engine): State<Engine>) -> Json<Value> {
@@ -83,6 +84,7 @@ fn unconfigured() -> Value {
         "received_bytes": 0,
         "round_trip_seconds": null,
         "reconnects": 0,
+        "tcp": TcpTotals::default(),
     })
 }
 

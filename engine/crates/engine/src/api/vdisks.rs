@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use drover_replica::endpoint::EndpointSpec;
-use drover_replica::source::{EpochRefused, Mode, OnReadError, SourceVdisk};
+use drover_replica::endpoint::{Access, EndpointSpec};
+use drover_replica::source::{Dirty, EpochRefused, Mode, OnReadError, SourceVdisk};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -55,6 +55,7 @@ pub(super) async fn put_vdisk(
     } = request;
     let status = match engine.any_role()? {
         Role::Source(source) => {
+            endpoint.check(Access::Read).map_err(Problem::invalid)?;
             let wish = on_read_error.unwrap_or_default();
             let vdisk = source.put_vdisk(&name, size, endpoint, wish).await?;
             if let Some(label) = label {
@@ -68,6 +69,7 @@ pub(super) async fn put_vdisk(
             ));
         }
         Role::Destination(destination) => {
+            endpoint.check(Access::Write).map_err(Problem::invalid)?;
             json!(destination.put_vdisk(&name, size, endpoint).await?.status())
         }
     };
@@ -118,8 +120,21 @@ pub(super) async fn background(
 #[serde(deny_unknown_fields)]
 pub(super) struct EpochRequest {
     epoch: u64,
-    endpoint: EndpointSpec,
-    bitmap: String,
+    endpoint: Option<EndpointSpec>,
+    bitmap: Option<String>,
+    extents: Option<Vec<(u64, u64)>>,
+}
+
+impl EpochRequest {
+    fn dirty(self) -> Result<Dirty, Problem> {
+        match (self.endpoint, self.bitmap, self.extents) {
+            (Some(endpoint), Some(bitmap), None) => Ok(Dirty::Bitmap { endpoint, bitmap }),
+            (None, None, Some(extents)) => Ok(Dirty::Extents(extents)),
+            _ => Err(Problem::invalid(
+                "an epoch has either endpoint and bitmap, or extents",
+            )),
+        }
+    }
 }
 
 pub(super) async fn epoch(
@@ -128,10 +143,11 @@ pub(super) async fn epoch(
     Body(request): Body<EpochRequest>,
 ) -> Accepted {
     let vdisk = source_vdisk(&engine, name)?;
-    let started = vdisk.start_epoch(request.epoch, request.endpoint, request.bitmap);
+    let number = request.epoch;
+    let started = vdisk.start_epoch(number, request.dirty()?);
     started.map_err(|refused| match refused {
         EpochRefused::Busy(_) => Problem::conflict("epoch_open", refused.to_string()),
-        EpochRefused::NotNbd => Problem::invalid(refused.to_string()),
+        _ => Problem::invalid(refused.to_string()),
     })?;
     accepted()
 }

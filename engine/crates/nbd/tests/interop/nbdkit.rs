@@ -168,7 +168,7 @@ async fn a_slow_disk_is_waited_for_and_answers_overlap() {
     }
     assert!(begin.elapsed() >= Duration::from_millis(500));
     assert!(
-        begin.elapsed() < Duration::from_millis(2500),
+        begin.elapsed() < Duration::from_millis(4500),
         "{:?}",
         begin.elapsed()
     );

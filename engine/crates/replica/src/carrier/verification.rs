@@ -1,10 +1,11 @@
 //! Reads a whole device and says whether everything on it is intact.
 
 use super::{Contents, Damage, DeviceStatus, Found, Subject, Walk};
+use crate::lock;
 use device::{DeviceId, DeviceKey};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// A verification that is under way or over; dropping it ends it.
@@ -18,19 +19,12 @@ struct Reader {
     stop: CancellationToken,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Verification {
     /// Begins to read every pack in the folder, in a thread of its own.
     pub fn start(packs: &Path, device: DeviceId, key: DeviceKey) -> io::Result<Self> {
         let mut contents = Contents::new(packs, device, key);
-        let total_bytes = contents.list()?.iter().map(|(_, bytes)| bytes).sum();
-        let status = Arc::new(Mutex::new(DeviceStatus {
-            total_bytes,
-            ..DeviceStatus::new(packs, "verify")
-        }));
+        let status = DeviceStatus::of_reading(packs, "verify")?;
+        let status = Arc::new(Mutex::new(status));
         let stop = CancellationToken::new();
         let mut reader = Reader {
             status: status.clone(),
@@ -40,17 +34,7 @@ impl Verification {
             .name("verify".into())
             .spawn(move || {
                 let outcome = contents.walk(&mut reader);
-                let mut status = lock(&reader.status);
-                match outcome {
-                    Ok(()) => {
-                        status.state = "done";
-                        status.read_bytes = status.total_bytes;
-                    }
-                    Err(error) => {
-                        status.state = "failed";
-                        status.error = Some(error.to_string());
-                    }
-                }
+                lock(&reader.status).end_reading(outcome.map_err(|error| error.to_string()));
             })?;
         Ok(Verification {
             status,
@@ -70,12 +54,7 @@ impl Walk for Reader {
     }
 
     fn found(&mut self, found: Found<'_>) {
-        let mut status = lock(&self.status);
-        match found.is_place {
-            true => status.places += 1,
-            false => status.blocks += 1,
-        }
-        status.note_chunks(found.subject, 1);
+        lock(&self.status).note_chunk(&found);
     }
 
     fn damaged(&mut self, damage: Damage) {

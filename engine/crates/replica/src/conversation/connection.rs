@@ -58,7 +58,7 @@ pub(super) async fn run<R: Receive>(
     parties: Arc<Parties<R>>,
     notices: mpsc::UnboundedSender<Notice>,
 ) -> Option<LinkError> {
-    let Connection { reader, writer } = connection;
+    let Connection { reader, writer, .. } = connection;
     let mut tasks = JoinSet::new();
     tasks.spawn(read_all(reader, shared.clone(), parties.clone(), notices));
     tasks.spawn(write_all(writer, shared.clone(), parties));

@@ -74,11 +74,14 @@ impl<R: Receive> Connections<R> {
     }
 
     /// Takes a negotiated connection into the session, unless the peer has closed it already.
-    pub fn join(&mut self, number: u32, connection: Connection) -> bool {
+    pub fn join(&mut self, number: u32, mut connection: Connection) -> bool {
         if self.settlement.is_settled(number) {
             return false;
         }
-        let shared = Shared::new(Health::new(connection.reader.liveness()));
+        let shared = Shared::new(Health::new(
+            connection.reader.liveness(),
+            connection.meter.take(),
+        ));
         let health = shared.health.clone();
         self.parties.roster.change(|living| {
             living.insert(number, health);
@@ -130,7 +133,6 @@ impl<R: Receive> Connections<R> {
 
     /// Ends all; nothing is read or written any more when this returns.
     pub async fn shutdown(mut self) {
-        self.parties.roster.change(BTreeMap::clear);
         self.tasks.shutdown().await;
     }
 
@@ -138,9 +140,7 @@ impl<R: Receive> Connections<R> {
     fn gone(&mut self, gone: Gone) -> Option<Event> {
         let Gone { number, reason } = gone;
         let member = self.living.remove(&number)?;
-        self.parties.roster.change(|living| {
-            living.remove(&number);
-        });
+        self.parties.roster.leave(number);
         let ledger = std::mem::take(&mut *member.shared.ledger());
         let received = member.shared.health.frames_taken.load(Ordering::Relaxed);
         let due = self.settlement.ended_here(number, ledger, received);
@@ -200,6 +200,14 @@ impl<R: Receive> Connections<R> {
                 member.shared.stopping.cancel();
             }
         }
+    }
+}
+
+/// The roster may be known to others for longer, and each of its connections holds a socket.
+impl<R> Drop for Connections<R> {
+    fn drop(&mut self) {
+        let roster = &self.parties.roster;
+        self.living.keys().for_each(|number| roster.leave(*number));
     }
 }
 

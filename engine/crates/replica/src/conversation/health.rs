@@ -1,7 +1,9 @@
 //! How a connection is doing: what it carried, when the peer was last heard, its round trip.
 
+use super::status::TcpTotals;
 use drover_link::limits::PING_INTERVALS;
 use drover_link::liveness::Liveness;
+use drover_link::tcp::{TcpInfo, TcpMeter};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +15,35 @@ pub struct Roster {
     living: Mutex<BTreeMap<u32, Arc<Health>>>,
     /// Connections that ended although nobody wanted them to.
     pub lost: AtomicU64,
+    /// What those sent that have ended.
+    ended: Mutex<TcpTotals>,
 }
 
 impl Roster {
     pub(super) fn change(&self, change: impl FnOnce(&mut BTreeMap<u32, Arc<Health>>)) {
         change(&mut self.living.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// One has ended; what it sent stays in the totals.
+    pub(super) fn leave(&self, number: u32) {
+        let gone = self.living.lock();
+        let gone = gone.unwrap_or_else(PoisonError::into_inner).remove(&number);
+        if let Some(info) = gone.and_then(|gone| gone.tcp_ends()) {
+            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            ended.add(&info);
+        }
+    }
+
+    /// Of all connections of the session, those that have ended too.
+    pub fn tcp_totals(&self) -> TcpTotals {
+        let ended = self.ended.lock();
+        let mut totals = ended.unwrap_or_else(PoisonError::into_inner).clone();
+        for health in self.living().values() {
+            if let Some(info) = health.tcp() {
+                totals.add(&info);
+            }
+        }
+        totals
     }
 
     /// All that live.
@@ -43,10 +69,12 @@ pub struct Health {
     pub(super) sent_bytes: AtomicU64,
     pub(super) frames_taken: AtomicU64,
     peer_interval_millis: AtomicU64,
+    /// Until the connection has ended: it holds the socket open.
+    meter: Mutex<Option<TcpMeter>>,
 }
 
 impl Health {
-    pub(super) fn new(liveness: Arc<Liveness>) -> Arc<Self> {
+    pub(super) fn new(liveness: Arc<Liveness>, meter: Option<TcpMeter>) -> Arc<Self> {
         liveness.heard();
         Arc::new(Health {
             began: Instant::now(),
@@ -55,7 +83,21 @@ impl Health {
             sent_bytes: AtomicU64::new(0),
             frames_taken: AtomicU64::new(0),
             peer_interval_millis: AtomicU64::new(PING_INTERVALS.1.as_millis() as u64),
+            meter: Mutex::new(meter),
         })
+    }
+
+    /// What the kernel says of it.
+    pub fn tcp(&self) -> Option<TcpInfo> {
+        let meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        meter.as_ref().and_then(TcpMeter::read)
+    }
+
+    /// The same for the last time; the socket closes.
+    fn tcp_ends(&self) -> Option<TcpInfo> {
+        let meter = self.meter.lock();
+        let meter = meter.unwrap_or_else(PoisonError::into_inner).take();
+        meter.as_ref().and_then(TcpMeter::read)
     }
 
     /// How long it has been part of the session.

@@ -1,7 +1,7 @@
 //! What a destination shows of itself.
 
 use super::{Destination, Vdisk, lock};
-use crate::conversation::ConnectionStatus;
+use crate::conversation::{ConnectionStatus, TcpTotals};
 use crate::disk_time::DiskStatus;
 use crate::trouble::{Trouble, TroubleCode};
 use serde::Serialize;
@@ -31,6 +31,8 @@ pub struct LinkStatus {
     pub round_trip_seconds: Option<f64>,
     /// Sessions after the first.
     pub reconnects: u64,
+    /// What the TCP connections of the session sent, those that have ended too.
+    pub tcp: TcpTotals,
 }
 
 /// Pieces waiting for the disk (up to 16 MiB) that still mean nothing: writes come in bursts.
@@ -128,6 +130,7 @@ impl Destination {
             received_bytes: traffic.received.load(Ordering::Relaxed),
             round_trip_seconds: round_trip.map(|time| time.as_secs_f64()),
             reconnects: state.sessions.saturating_sub(1),
+            tcp: roster.tcp_totals(),
         }
     }
 }

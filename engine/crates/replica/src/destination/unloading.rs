@@ -61,11 +61,8 @@ impl Unloading {
         key: DeviceKey,
     ) -> io::Result<Self> {
         let mut contents = Contents::new(packs, device, key);
-        let total_bytes = contents.list()?.iter().map(|(_, bytes)| bytes).sum();
-        let status = Arc::new(Mutex::new(DeviceStatus {
-            total_bytes,
-            ..DeviceStatus::new(packs, "unload")
-        }));
+        let status = DeviceStatus::of_reading(packs, "unload")?;
+        let status = Arc::new(Mutex::new(status));
         let stop = CancellationToken::new();
         let job = Job {
             shared: Arc::downgrade(shared),
@@ -91,7 +88,7 @@ impl Unloading {
             let outcome = done
                 .await
                 .unwrap_or_else(|_| Err("its reader failed".into()));
-            job.finish(outcome);
+            lock(&job.status).end_reading(outcome);
         });
         Ok(Unloading {
             status,
@@ -105,21 +102,6 @@ impl Unloading {
 }
 
 impl Job {
-    fn finish(&self, outcome: Result<(), String>) {
-        let mut status = lock(&self.status);
-        match outcome {
-            Ok(()) => {
-                status.state = "done";
-                status.read_bytes = status.total_bytes;
-            }
-            Err(error) => {
-                tracing::warn!(path = %status.path.display(), "not unloaded to its end: {error}");
-                status.state = "failed";
-                status.error = Some(error);
-            }
-        }
-    }
-
     /// Offers and writes until the reader is at its end and everything is stable.
     async fn write(&self, mut taken: mpsc::Receiver<Chunk>) {
         let tasks = TaskTracker::new();
@@ -307,14 +289,7 @@ impl Walk for Reader {
         let Some(vdisk) = self.vdisk(found.subject) else {
             return;
         };
-        {
-            let mut status = lock(&self.job.status);
-            match found.is_place {
-                true => status.places += 1,
-                false => status.blocks += 1,
-            }
-            status.note_chunks(found.subject, 1);
-        }
+        lock(&self.job.status).note_chunk(&found);
         let chunk = Chunk {
             vdisk,
             load: found.subject.load,

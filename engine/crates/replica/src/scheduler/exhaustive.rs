@@ -5,11 +5,12 @@ mod properties;
 mod sabotage;
 mod search;
 mod steps;
+mod troubles;
 mod world;
 
-use actions::Trouble;
 use sabotage::Sabotage;
 use search::Seen;
+use troubles::Trouble;
 
 /// Most blocks of a small world.
 const MAX_BLOCKS: usize = 4;

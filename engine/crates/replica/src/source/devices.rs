@@ -1,5 +1,6 @@
 //! Transport devices that are being loaded: which of them takes a chunk, and how they are doing.
 
+mod packs;
 mod writer;
 
 use super::lock;

@@ -1,10 +1,9 @@
-//! One turn of foreground replication: the extents of a sealed bitmap.
+//! One turn of foreground replication: the extents of a sealed bitmap, or those that a probe names.
 
 use super::lock;
 use super::vdisk::Vdisk;
 use crate::endpoint::{EndpointSpec, dirty_extents};
 use serde::Serialize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -63,6 +62,23 @@ impl Epoch {
     }
 }
 
+/// What an epoch holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dirty {
+    /// What a bitmap of an NBD export names.
+    Bitmap {
+        /// The export.
+        endpoint: EndpointSpec,
+        /// The bitmap's name.
+        bitmap: String,
+    },
+    /// Offsets and lengths in bytes.
+    Extents(Vec<(u64, u64)>),
+}
+
+/// Most extents that may be named: so many stand in one request.
+pub const MOST_EXTENTS: usize = 8192;
+
 /// Why an epoch was not taken on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EpochRefused {
@@ -72,20 +88,19 @@ pub enum EpochRefused {
     /// Bitmaps come over NBD only.
     #[error("the endpoint of an epoch must be of type nbd")]
     NotNbd,
+    /// More extents than a request may have.
+    #[error("an epoch may name at most {MOST_EXTENTS} extents, not {0}")]
+    TooMany(usize),
+    /// An extent is empty, or not inside the VDISK.
+    #[error("the extent of {1} bytes at {0} is empty or not inside the VDISK of {2} bytes")]
+    Outside(u64, u64, u64),
 }
 
 impl Vdisk {
-    /// Begins to read the bitmap and to send what it names. The same number again is a no-op,
-    /// unless that epoch had failed.
-    pub fn start_epoch(
-        self: &Arc<Self>,
-        number: u64,
-        spec: EndpointSpec,
-        bitmap: String,
-    ) -> Result<(), EpochRefused> {
-        let EndpointSpec::Nbd { socket, export } = spec else {
-            return Err(EpochRefused::NotNbd);
-        };
+    /// Begins to find out what is dirty and to send it. The same number again is a no-op, unless
+    /// that epoch had failed.
+    pub fn start_epoch(self: &Arc<Self>, number: u64, dirty: Dirty) -> Result<(), EpochRefused> {
+        self.check_dirty(&dirty)?;
         {
             let mut state = lock(&self.state);
             if let Some(open) = &state.epoch {
@@ -101,8 +116,34 @@ impl Vdisk {
             state.epoch = Some(Epoch::new(number));
         }
         let vdisk = self.clone();
-        tokio::spawn(async move { vdisk.read_epoch(number, socket, export, bitmap).await });
+        tokio::spawn(async move { vdisk.read_epoch(number, dirty).await });
         Ok(())
+    }
+
+    fn check_dirty(&self, dirty: &Dirty) -> Result<(), EpochRefused> {
+        let size = self.geometry().size();
+        let extents = match dirty {
+            Dirty::Bitmap { endpoint, .. } => {
+                return match endpoint {
+                    EndpointSpec::Nbd { .. } => Ok(()),
+                    _ => Err(EpochRefused::NotNbd),
+                };
+            }
+            Dirty::Extents(extents) => extents,
+        };
+        if extents.len() > MOST_EXTENTS {
+            return Err(EpochRefused::TooMany(extents.len()));
+        }
+        let fits = |offset: u64, length: u64| {
+            length > 0 && offset.checked_add(length).is_some_and(|end| end <= size)
+        };
+        let wrong = extents
+            .iter()
+            .find(|(offset, length)| !fits(*offset, *length));
+        match wrong {
+            Some((offset, length)) => Err(EpochRefused::Outside(*offset, *length, size)),
+            None => Ok(()),
+        }
     }
 
     /// The guest wrote this before an epoch was sealed.
@@ -118,23 +159,31 @@ impl Vdisk {
         lock(&self.state).scheduler.epoch_is_stable()
     }
 
-    async fn read_epoch(&self, number: u64, socket: PathBuf, export: String, bitmap: String) {
-        let read = dirty_extents(
-            &socket,
-            &export,
-            &bitmap,
-            self.geometry().size(),
-            |offset, length| {
-                let mut state = lock(&self.state);
-                let bytes = state.scheduler.mark_dirty(offset, length);
-                if let Some(epoch) = &mut state.epoch {
-                    epoch.dirty_bytes += bytes;
-                }
-                drop(state);
-                self.wake();
-            },
-        );
-        let read = read.await;
+    fn note_dirty(&self, offset: u64, length: u64) {
+        let mut state = lock(&self.state);
+        let bytes = state.scheduler.mark_dirty(offset, length);
+        if let Some(epoch) = &mut state.epoch {
+            epoch.dirty_bytes += bytes;
+        }
+        drop(state);
+        self.wake();
+    }
+
+    async fn read_epoch(&self, number: u64, dirty: Dirty) {
+        let found = |offset, length| self.note_dirty(offset, length);
+        let read = match dirty {
+            Dirty::Extents(extents) => {
+                extents
+                    .into_iter()
+                    .for_each(|(offset, length)| found(offset, length));
+                Ok(())
+            }
+            Dirty::Bitmap {
+                endpoint: EndpointSpec::Nbd { socket, export },
+                bitmap,
+            } => dirty_extents(&socket, &export, &bitmap, self.geometry().size(), found).await,
+            Dirty::Bitmap { .. } => Err(EpochRefused::NotNbd.to_string()),
+        };
         let mut state = lock(&self.state);
         let stable = state.scheduler.epoch_is_stable();
         if let Some(epoch) = state.epoch.as_mut().filter(|epoch| epoch.number == number) {

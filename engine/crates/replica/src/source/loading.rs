@@ -1,17 +1,37 @@
 //! What a VDISK does with transport devices: chunks that were loaded, chunks that are offered, loads
 //! that are forgotten.
 
-use super::loads::LoadId;
+use super::loads::{LoadId, Loads};
 use super::lock;
 use super::vdisk::Vdisk;
+use crate::blocking::blocking;
+use crate::chunk::Geometry;
 use crate::scheduler::Offered;
 use crate::trouble::{Trouble, TroubleCode};
 use device::DeviceId;
 use drover_link::Message;
 use drover_link::message::{NOT_NOW, NOT_WANTED};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// The notes of a VDISK that earlier engines have left.
+pub(super) async fn open_loads(
+    notes: &Path,
+    name: &str,
+    geometry: Geometry,
+) -> Result<Loads, Trouble> {
+    let (notes, vdisk) = (notes.to_owned(), name.to_owned());
+    let opened = blocking(move || Loads::open(&notes, &vdisk, geometry)).await;
+    let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    opened.map_err(|error| {
+        let text = format!(
+            "reading which chunks of VDISK {name} are on transport devices failed: {error}"
+        );
+        Trouble::new(TroubleCode::JournalError, text)
+    })
+}
 
 impl Vdisk {
     /// Begins a load to a device. Blocks.
@@ -80,7 +100,7 @@ impl Vdisk {
         self: &Arc<Self>,
         handle: u32,
         mut pieces: Vec<(u64, u32, u8)>,
-    ) {
+    ) -> JoinHandle<()> {
         let vdisk = self.clone();
         spawn_blocking(move || {
             let mut loads = lock(&vdisk.loads);
@@ -121,7 +141,7 @@ impl Vdisk {
             if released {
                 vdisk.drop_notes();
             }
-        });
+        })
     }
 
     /// What is on this device comes another way. Returns how many chunks. Blocks.
@@ -183,5 +203,33 @@ impl Vdisk {
                 answers,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::EndpointSpec;
+
+    #[tokio::test]
+    async fn what_no_session_waits_for_any_more_is_not_newer_than_a_later_load() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vdisk.raw");
+        std::fs::write(&path, vec![1; 1 << 20]).unwrap();
+        let spec = EndpointSpec::File {
+            path,
+            create: false,
+        };
+        let vdisk = Vdisk::open("vda", 1 << 20, spec, folder.path()).await;
+        let vdisk = Arc::new(vdisk.unwrap());
+        let load = {
+            let mut loads = lock(&vdisk.loads);
+            let load = loads.begin(DeviceId([1; 16]), 7).unwrap();
+            loads.note(load, &[0]).unwrap();
+            load
+        };
+        let noted = vdisk.acknowledge_newer(1, vec![(5, 0, 0b1)]);
+        noted.await.unwrap();
+        assert_eq!(lock(&vdisk.loads).newer(load, 0), 0);
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    /// Reads the notes of earlier engines in the folder.
+    /// Reads the notes of earlier engines in the folder. Those that say nothing any more are deleted.
     pub(super) fn open(folder: &Path, vdisk: &str, geometry: Geometry) -> io::Result<Self> {
         let mut loads = Loads {
             folder: folder.to_owned(),
@@ -62,6 +62,10 @@ impl Loads {
                     vdisk,
                     "{file} is not believed, nothing of it is waited for: {why}"
                 );
+            }
+            if notes.stable_chunks() == 0 {
+                prune(&path);
+                continue;
             }
             loads.loads.push(Load {
                 id,
@@ -221,6 +225,14 @@ fn forget(notes: &mut Journal, chunks: impl Iterator<Item = u32>) -> io::Result<
     notes.append(&records, 0)
 }
 
+/// Without it there would be one more file to read after each opening of a device.
+fn prune(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        let file = path.display();
+        tracing::warn!("{file} says nothing any more, but cannot be deleted: {error}");
+    }
+}
+
 fn parse(name: &str, vdisk: &str) -> Option<(DeviceId, LoadId, u64)> {
     let rest = name.strip_prefix(vdisk)?.strip_prefix('.')?;
     let mut parts = rest.split('.');
@@ -268,6 +280,24 @@ mod tests {
         assert!(loads.knows(first) && !loads.knows(second));
         assert_eq!(loads.newer(first, 2), 7, "it survives");
         assert_eq!(loads.by_device(), BTreeMap::from([(hex(&DEVICE.0), 1)]));
+    }
+
+    #[test]
+    fn notes_that_say_nothing_any_more_are_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut loads = open(folder.path());
+        let (unused, forgotten) = (loads.begin(DEVICE, 3), loads.begin(OTHER, 3));
+        let left = loads.begin(DEVICE, 3).unwrap();
+        loads.note(forgotten.unwrap(), &[1]).unwrap();
+        loads.note(left, &[2]).unwrap();
+        loads.forget(OTHER).unwrap();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(files(), 3);
+        let mut loads = open(folder.path());
+        assert_eq!(files(), 1);
+        assert!(loads.has(left, 2) && !loads.knows(unused.unwrap()));
+        loads.begin(OTHER, 3).unwrap();
+        assert_eq!(files(), 2);
     }
 
     #[test]

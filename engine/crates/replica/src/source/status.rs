@@ -7,8 +7,9 @@ use super::slots::Slots;
 use super::unreadable::UnreadableStatus;
 use super::vdisk::{Mode, Vdisk};
 use super::{Source, lock};
-use crate::chunk::{CHUNK_SIZE, Hash};
-use crate::conversation::{ConnectionStatus, Roster};
+use crate::carrier::hex;
+use crate::chunk::CHUNK_SIZE;
+use crate::conversation::{ConnectionStatus, Roster, TcpTotals};
 use crate::disk_time::DiskStatus;
 use crate::scheduler::Scheduler;
 use crate::trouble::Trouble;
@@ -43,6 +44,8 @@ pub struct LinkStatus {
     pub round_trip_seconds: Option<f64>,
     /// Sessions after the first.
     pub reconnects: u64,
+    /// What the TCP connections of the session sent, those that have ended too.
+    pub tcp: TcpTotals,
 }
 
 /// A VDISK as the source sees it.
@@ -229,9 +232,12 @@ impl Source {
         let each = state.session.as_ref();
         let each = each.map(|session| lock(&session.slots).status(&roster));
         let round_trip = roster.round_trip();
+        // Side by side: whoever asks twice takes one for the time of the other.
+        let tcp = roster.tcp_totals();
+        let since_seconds = state.since.elapsed().as_secs_f64();
         LinkStatus {
             state: state.state,
-            since_seconds: state.since.elapsed().as_secs_f64(),
+            since_seconds,
             reason: state.reason.clone(),
             connections: roster.living().len() as u16,
             wanted_connections: *self.shared.connections.borrow(),
@@ -241,6 +247,7 @@ impl Source {
             received_bytes: traffic.received.load(Ordering::Relaxed),
             round_trip_seconds: round_trip.as_ref().map(Duration::as_secs_f64),
             reconnects: state.sessions.saturating_sub(1),
+            tcp,
         }
     }
 }
@@ -359,8 +366,4 @@ fn verify_status(scheduler: &Scheduler) -> VerifyStatus {
         differing_chunks: verify.differing,
         differing_offsets: verify.offsets.clone(),
     }
-}
-
-fn hex(hash: &Hash) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,12 +4,12 @@ use super::attachment::Attachment;
 use super::differing::Differing;
 use super::epoch::Epoch;
 use super::limits::Limits;
+use super::loading::open_loads;
 use super::loads::Loads;
 use super::lock;
 use super::reading::OnReadError;
 use super::status::Sent;
 use super::unreadable::Unreadable;
-use crate::blocking::blocking;
 use crate::chunk::{Geometry, Hash, MAX_VDISK};
 use crate::disk_time::DiskTime;
 use crate::endpoint::{Access, Endpoint, EndpointSpec};
@@ -298,7 +298,8 @@ impl Vdisk {
             self.drop_notes();
         }
         if !newer.is_empty() {
-            self.acknowledge_newer(handle, newer);
+            // It goes on by itself.
+            drop(self.acknowledge_newer(handle, newer));
         }
     }
 
@@ -322,18 +323,6 @@ impl Vdisk {
             _ => state.scheduler.forget_verified(),
         }
     }
-}
-
-async fn open_loads(notes: &Path, name: &str, geometry: Geometry) -> Result<Loads, Trouble> {
-    let (notes, vdisk) = (notes.to_owned(), name.to_owned());
-    let opened = blocking(move || Loads::open(&notes, &vdisk, geometry)).await;
-    let opened = opened.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    opened.map_err(|error| {
-        let text = format!(
-            "reading which chunks of VDISK {name} are on transport devices failed: {error}"
-        );
-        Trouble::new(TroubleCode::JournalError, text)
-    })
 }
 
 /// Whether the endpoint itself is what stopped the VDISK.

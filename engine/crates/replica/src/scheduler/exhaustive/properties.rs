@@ -1,7 +1,7 @@
 //! What must hold in every state, and what must stay reachable from each.
 
 use super::Limits;
-use super::actions::Trouble;
+use super::troubles::Trouble;
 use super::world::{Content, Item, Stage, World};
 use crate::scheduler::Kind;
 use crate::scheduler::chunks::Phase;

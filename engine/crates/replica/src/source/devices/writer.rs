@@ -1,14 +1,15 @@
 //! Writes to one transport device: a thread that appends to packs, syncs them, and notes what is safe.
 
-use super::{Content, Device, Job};
+use super::packs::{Packs, Stop};
+use super::{Device, Job};
 use crate::carrier::hex;
-use crate::chunk::{CHUNK_SIZE, Hash};
+use crate::chunk::CHUNK_SIZE;
 use crate::source::loads::LoadId;
 use crate::source::lock;
 use crate::source::vdisk::Vdisk;
-use device::{Block, DeviceKey, Entry, PackError, PackReader, PackWriter, Place};
-use std::collections::{HashMap, HashSet};
-use std::io::{self, ErrorKind};
+use device::{Block, DeviceKey, Entry, Place};
+use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,9 +28,6 @@ const RESERVE: u64 = 16 << 20;
 
 /// The file system is asked how much is free after so many bytes.
 const ASK_BYTES: u64 = 64 << 20;
-
-/// Most blocks whose places on this device are remembered.
-const REMEMBERED: usize = super::REMEMBERED;
 
 /// A VDISK as this opening of the device knows it.
 struct Known {
@@ -72,62 +70,25 @@ impl Known {
 
 pub(super) struct Writer {
     device: Arc<Device>,
-    key: DeviceKey,
-    pack: Option<PackWriter>,
-    next_pack: u32,
+    packs: Packs,
     vdisks: HashMap<String, Known>,
     next_number: u32,
-    /// Blocks on the device, by pack and offset.
-    blocks: HashMap<Hash, (u32, u64)>,
-    /// Those of the pack that is open.
-    of_pack: Vec<(Hash, u64)>,
-    /// Packs whose blocks are known.
-    learnt: HashSet<u32>,
     unsynced: u64,
     begun: Option<Instant>,
-    finished_bytes: u64,
     free: u64,
     since_asked: u64,
-}
-
-/// Why a chunk was not written.
-enum Stop {
-    Full,
-    Failed(String),
-}
-
-impl From<PackError> for Stop {
-    fn from(error: PackError) -> Self {
-        match &error {
-            PackError::Io { source, .. }
-                if matches!(
-                    source.kind(),
-                    ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-                ) =>
-            {
-                Stop::Full
-            }
-            _ => Stop::Failed(error.to_string()),
-        }
-    }
 }
 
 impl Writer {
     pub(super) fn new(device: Arc<Device>, key: DeviceKey) -> Self {
         let free = lock(&device.status).free_bytes;
         Writer {
+            packs: Packs::new(device.clone(), key),
             device,
-            key,
-            pack: None,
-            next_pack: 0,
             vdisks: HashMap::new(),
             next_number: 0,
-            blocks: HashMap::new(),
-            of_pack: Vec::new(),
-            learnt: HashSet::new(),
             unsynced: 0,
             begun: None,
-            finished_bytes: 0,
             free,
             since_asked: 0,
         }
@@ -198,136 +159,85 @@ impl Writer {
     fn write(&mut self, job: &Job) -> Result<(), Stop> {
         self.ask_for_room(u64::from(job.raw_length))?;
         // With it comes what others have stored.
-        self.open_pack()?;
+        self.packs.number()?;
         let number = self.number_of(&job.vdisk, job.chunk)?;
-        let (chunk, attempt) = (job.chunk, 0);
         if let Some(known) = self.vdisks.get_mut(job.vdisk.name()) {
             // Also if writing it fails: some of it may be there.
-            known.note_written(chunk);
+            known.note_written(job.chunk);
         }
-        let (before, is_block) = (
-            self.position(),
-            matches!(job.content, Some(ref content) if !self.blocks.contains_key(&content.hash)),
-        );
-        match &job.content {
-            None => {
-                let (vdisk, first, count) = (number, chunk, 1);
-                self.append(
-                    &job.vdisk,
-                    &Entry::Zeros {
-                        vdisk,
-                        first,
-                        count,
-                        attempt,
-                    },
-                )?;
-            }
-            Some(content) => self.write_content(job, content, number)?,
-        }
-        let written = self.position().saturating_sub(before);
+        let before = self.packs.position();
+        let entry = self.entry(job, number);
+        self.append(&job.vdisk, &entry)?;
+        let written = self.packs.position().saturating_sub(before);
         self.unsynced += written;
         self.since_asked += written;
         self.begun.get_or_insert_with(Instant::now);
         if let Some(known) = self.vdisks.get_mut(job.vdisk.name()) {
-            known.unsynced.push((job.id, chunk));
+            known.unsynced.push((job.id, job.chunk));
         }
         let mut status = lock(&self.device.status);
-        status.written_bytes = self.position();
+        status.written_bytes = self.packs.position();
         status.free_bytes = self.free.saturating_sub(self.since_asked);
-        status.blocks += u64::from(is_block);
-        status.places += u64::from(!is_block && job.content.is_some());
+        status.blocks += u64::from(matches!(entry, Entry::Block(_)));
+        status.places += u64::from(matches!(entry, Entry::Place(_)));
         Ok(())
     }
 
-    fn write_content(&mut self, job: &Job, content: &Content, vdisk: u32) -> Result<(), Stop> {
-        let (chunk, attempt, hash) = (job.chunk, 0, content.hash);
-        if let Some((pack, offset)) = self.blocks.get(&hash).copied() {
-            let place = Place {
+    fn entry(&self, job: &Job, vdisk: u32) -> Entry {
+        let chunk = job.chunk;
+        let Some(content) = &job.content else {
+            return Entry::Zeros {
+                vdisk,
+                first: chunk,
+                count: 1,
+            };
+        };
+        let hash = content.hash;
+        match self.packs.place_of(&hash) {
+            Some((pack, offset)) => Entry::Place(Place {
                 vdisk,
                 chunk,
-                attempt,
                 hash,
                 pack,
                 offset,
-            };
-            return self.append(&job.vdisk, &Entry::Place(place)).map(|_| ());
-        }
-        let block = Entry::Block(Block {
-            vdisk,
-            chunk,
-            attempt,
-            hash,
-            raw_length: job.raw_length,
-            compression: content.compression as u8,
-            payload: content.payload.clone(),
-        });
-        let place = self.append(&job.vdisk, &block)?;
-        self.of_pack.push((hash, place.1));
-        if self.blocks.len() < REMEMBERED {
-            self.blocks.insert(hash, place);
-        }
-        Ok(())
-    }
-
-    /// What others have stored in packs that they finished, or an earlier opening, need not be stored
-    /// again. A pack that cannot be read is of no use for this, and no more.
-    fn learn(&mut self) {
-        let packs = std::fs::read_dir(&self.device.packs).into_iter().flatten();
-        let names = packs.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let numbers: Vec<u32> = names
-            .filter_map(|name| device::pack_number(&name))
-            .collect();
-        for number in numbers {
-            if self.learnt.contains(&number) || self.blocks.len() >= REMEMBERED {
-                continue;
-            }
-            let path = device::pack_path(&self.device.packs, number);
-            let Some(hashes) = PackReader::open(&path, self.device.id, &self.key)
-                .ok()
-                .filter(|pack| pack.number() == number)
-                .and_then(|pack| hashes_of(&pack))
-            else {
-                continue;
-            };
-            self.learnt.insert(number);
-            self.device.has(hashes.iter().map(|(hash, _)| *hash));
-            for (hash, offset) in hashes {
-                self.blocks.entry(hash).or_insert((number, offset));
-            }
+            }),
+            None => Entry::Block(Block {
+                vdisk,
+                chunk,
+                hash,
+                raw_length: job.raw_length,
+                compression: content.compression as u8,
+                payload: content.payload.clone(),
+            }),
         }
     }
 
-    /// Appends an entry of a VDISK, to the next pack if this one is full. Returns pack and offset.
-    fn append(&mut self, vdisk: &Vdisk, entry: &Entry) -> Result<(u32, u64), Stop> {
+    /// Appends an entry of a VDISK, to the next pack if this one is full.
+    fn append(&mut self, vdisk: &Vdisk, entry: &Entry) -> Result<(), Stop> {
         loop {
             self.describe(vdisk)?;
-            let pack = self.open_pack()?;
-            match pack.append(entry) {
-                Ok(offset) => return Ok((pack.number(), offset)),
-                Err(PackError::Full(_)) => self.finish_pack()?,
-                Err(error) => return Err(error.into()),
+            if self.packs.append(entry)? {
+                return Ok(());
             }
+            self.finish_pack()?;
         }
     }
 
     /// Each pack says itself which VDISKs it has.
     fn describe(&mut self, vdisk: &Vdisk) -> Result<(), Stop> {
-        let number = self.open_pack()?.number();
-        let Some(known) = self.vdisks.get_mut(vdisk.name()) else {
-            return Ok(());
-        };
-        if known.described_in == Some(number) {
-            return Ok(());
-        }
-        known.described_in = Some(number);
-        let entry = known.description();
-        match self.open_pack()?.append(&entry) {
-            Ok(_) => Ok(()),
-            Err(PackError::Full(_)) => {
-                self.finish_pack()?;
-                self.describe(vdisk)
+        loop {
+            let number = self.packs.number()?;
+            let Some(known) = self.vdisks.get_mut(vdisk.name()) else {
+                return Ok(());
+            };
+            if known.described_in == Some(number) {
+                return Ok(());
             }
-            Err(error) => Err(error.into()),
+            known.described_in = Some(number);
+            if self.packs.append(&known.description())? {
+                return Ok(());
+            }
+            self.finish_pack()?;
         }
     }
 
@@ -358,50 +268,9 @@ impl Writer {
         Ok(number)
     }
 
-    fn open_pack(&mut self) -> Result<&mut PackWriter, Stop> {
-        if self.pack.is_none() {
-            self.pack = Some(self.new_pack()?);
-        }
-        match &mut self.pack {
-            Some(pack) => Ok(pack),
-            None => unreachable!("it was opened just now"),
-        }
-    }
-
-    /// A pack is never written to again by another opening; another engine may take numbers, too.
-    fn new_pack(&mut self) -> Result<PackWriter, Stop> {
-        self.learn();
-        loop {
-            let packs = &self.device.packs;
-            let highest = highest_pack(packs).map_err(|error| {
-                Stop::Failed(format!("listing {} failed: {error}", packs.display()))
-            })?;
-            let next = highest.map_or(Some(0), |number| number.checked_add(1));
-            let number = next.map(|next| next.max(self.next_pack)).ok_or_else(|| {
-                let packs = packs.display();
-                Stop::Failed(format!(
-                    "{packs} has a file that is named as the last of all packs"
-                ))
-            })?;
-            self.next_pack = number.saturating_add(1);
-            self.learnt.insert(number);
-            match PackWriter::create(packs, number, self.device.id, &self.key) {
-                Err(PackError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {}
-                outcome => return Ok(outcome?),
-            }
-        }
-    }
-
-    /// Bytes of packs written by this opening.
-    fn position(&self) -> u64 {
-        self.finished_bytes + self.pack.as_ref().map_or(0, PackWriter::length)
-    }
-
     /// What is synced is noted, and only then counts as loaded.
     fn sync(&mut self) -> Result<(), Stop> {
-        if let Some(pack) = &mut self.pack {
-            pack.sync()?;
-        }
+        self.packs.sync()?;
         self.note()
     }
 
@@ -421,28 +290,13 @@ impl Writer {
     }
 
     fn finish_pack(&mut self) -> Result<(), Stop> {
-        let Some(mut pack) = self.pack.take() else {
+        let Some(number) = self.packs.open_number() else {
             return Ok(());
         };
-        for known in self.vdisks.values() {
-            // So that damage to the first does not make a whole pack useless.
-            if known.described_in == Some(pack.number()) {
-                match pack.append(&known.description()) {
-                    Ok(_) | Err(PackError::Full(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        let blocks = std::mem::take(&mut self.of_pack);
-        if !blocks.is_empty() && blocks.len() <= device::MAX_HASHED {
-            // For those who load after us; without it they store what they have in common again.
-            match pack.append(&Entry::Hashes(blocks)) {
-                Ok(_) | Err(PackError::Full(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.finished_bytes += pack.length();
-        pack.finish()?;
+        let known = self.vdisks.values();
+        let described = known.filter(|known| known.described_in == Some(number));
+        // So that damage to the first does not make a whole pack useless.
+        self.packs.finish(described.map(Known::description))?;
         self.note()
     }
 
@@ -461,27 +315,8 @@ impl Writer {
     }
 }
 
-fn hashes_of(pack: &PackReader) -> Option<Vec<(Hash, u64)>> {
-    let index = pack.index()?;
-    let frame = index.iter().find(|frame| frame.is_hashes())?;
-    match pack.read(frame.offset) {
-        Ok(Entry::Hashes(blocks)) => Some(blocks),
-        _ => None,
-    }
-}
-
 /// Bytes that the file system of a folder has left.
 pub(super) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(folder)?;
     Ok(found.f_bavail * found.f_frsize)
-}
-
-fn highest_pack(packs: &Path) -> io::Result<Option<u32>> {
-    let mut highest = None;
-    for entry in std::fs::read_dir(packs)? {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(device::pack_number);
-        highest = highest.max(number);
-    }
-    Ok(highest)
 }
