@@ -16,10 +16,13 @@ from bench import (
     device,
     downtime,
     epoch,
+    estimate,
     guest,
     loopback,
     machine,
     memory,
+    observe,
+    probe,
     ratios,
     report,
     second,
@@ -97,6 +100,11 @@ def _downtime() -> str:
         return report.describe_downtime(downtime.measure(lab, folder))
 
 
+def _estimate() -> str:
+    with _lab() as (lab, _):
+        return estimate.describe(estimate.measure(lab, _FOLDER / "bench-estimate"))
+
+
 def _strangers() -> str:
     with scratch(_FOLDER / "bench-strangers") as folder:
         return strangers.describe(strangers.measure(folder))
@@ -105,6 +113,11 @@ def _strangers() -> str:
 def _backpressure() -> str:
     with _lab() as (lab, folder):
         return report.describe_backpressure(backpressure.measure(lab, folder))
+
+
+def _observe() -> str:
+    with _lab() as (lab, folder):
+        return observe.describe(observe.measure(lab, folder))
 
 
 @contextlib.contextmanager
@@ -128,6 +141,7 @@ _SIZED: dict[str, Callable[[bool], str]] = {
     "epoch": _sized("epoch", epoch.measure, ratios.describe_epoch),
     "memory": _sized("memory", memory.measure, ratios.describe_memory),
     "device": _sized("device", device.measure, device.describe),
+    "probe": _sized("probe", probe.measure, probe.describe),
 }
 _PARTS: dict[str, Callable[[], str]] = {
     "guest": _guest,
@@ -135,6 +149,8 @@ _PARTS: dict[str, Callable[[], str]] = {
     **{part: functools.partial(measure, False) for part, measure in _SIZED.items()},
     "strangers": _strangers,
     "backpressure": _backpressure,
+    "estimate": _estimate,
+    "observe": _observe,
 }
 
 if __name__ == "__main__":

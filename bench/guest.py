@@ -94,7 +94,7 @@ def load_vm(lab: Lab, name: str, folder: Path, *, size: int = SIZE) -> Iterator[
 
 
 def _none(vm: Vm) -> dict[str, Load]:
-    return {NONE: _window(vm, lambda: True)}
+    return {NONE: window(vm, lambda: True)}
 
 
 def _drover(vm: Vm) -> dict[str, Load]:
@@ -102,9 +102,9 @@ def _drover(vm: Vm) -> dict[str, Load]:
     process = vm.migrate("--max-downtime", "1ms")
     try:
         process.wait_for(lambda event: event.get("event") == "progress" and event["done"] > 0, PATIENCE)
-        copying = _window(vm, lambda: _left(process) > 0)
+        copying = window(vm, lambda: _left(process) > 0)
         process.wait_state("ready", PATIENCE)
-        epochs = _window(vm, lambda: process.events[-1].get("state") == "ready")
+        epochs = window(vm, lambda: process.events[-1].get("state") == "ready")
     finally:
         process.kill()
     cancelled = run_drover(vm.data, "cancel", process.events[-1]["migration"])
@@ -122,18 +122,18 @@ def _left(process: Drover) -> int:
 def _mirror(vm: Vm) -> dict[str, Load]:
     """In the background mode it never catches up with this guest, so there is no second phase."""
     with _mirrored(vm, "background") as domain:
-        return {MIRROR: _window(vm, lambda: not _is_ready(domain))}
+        return {MIRROR: window(vm, lambda: not _is_ready(domain))}
 
 
 def _blocking(vm: Vm) -> dict[str, Load]:
     with _mirrored(vm, "write-blocking") as domain:
-        copying = _window(vm, lambda: not _is_ready(domain))
+        copying = window(vm, lambda: not _is_ready(domain))
         deadline = time.monotonic() + PATIENCE
         while not _is_ready(domain):
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the mirrors have not copied everything after {PATIENCE:g} s")
             time.sleep(0.5)
-        return {BLOCKING: copying, IN_STEP: _window(vm, lambda: True)}
+        return {BLOCKING: copying, IN_STEP: window(vm, lambda: True)}
 
 
 @contextlib.contextmanager
@@ -206,7 +206,7 @@ def _cancel(domain: Any) -> None:
         time.sleep(0.1)
 
 
-def _window(vm: Vm, lasts: Callable[[], bool]) -> Load:
+def window(vm: Vm, lasts: Callable[[], bool]) -> Load:
     """What the guest says for WINDOW seconds, or for as long as the phase lasts."""
     time.sleep(SETTLE)
     site = vm.lab.site("alpha")

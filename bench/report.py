@@ -21,6 +21,9 @@ TITLES = {
     "strangers": "(i) Strangers at the port",
     "backpressure": "(j) Replication backpressure",
     "device": "(k) Transport devices, against the goals",
+    "probe": "(l) Probes of the link, against the emulator's truth",
+    "observe": "(m) Observation, against the goal",
+    "estimate": "(n) Forecasts against outcomes",
 }
 _HEAD = """\
 # Results

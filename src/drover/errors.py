@@ -54,3 +54,7 @@ class HoldError(MigrationError):
     """The cutover gate did not open in the target time; says what would open it."""
 
     exit_code = 4
+
+
+class GroupError(MigrationError):
+    """A group's cutover was taken back for what befell one of its VMs; the others need nobody's hand."""

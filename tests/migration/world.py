@@ -107,7 +107,7 @@ def guards(data: Path) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             ours = f"DROVER_DATA={data}\0".encode() in (process / "environ").read_bytes() + b"\0"
-            if ours and b"drover.replicator.guard" in (process / "cmdline").read_bytes():
+            if ours and b"drover.guard" in (process / "cmdline").read_bytes():
                 found.append(int(process.name))
     return found
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drover.devices.keys import Identity, check_recipient, new_key, own_identity, read_identity, unwrap, wrap
+from drover.devices.keys import Identity, check_recipient, new_key, own_identity, read_identity, seal, unwrap
 from drover.errors import DroverError, InputError
 
 ONE = Identity("AGE-SECRET-KEY-1GHUDXKLWDL7LJ53EAA6SEPTTVJ9KCP338ZARALCHGPKY6NLJXG5QT30YTN")
@@ -21,20 +21,20 @@ def other(tmp_path: Path, name: str = "other") -> Identity:
 
 @given(st.binary(min_size=32, max_size=32))
 def test_a_key_comes_back_as_it_was(key: bytes) -> None:
-    assert unwrap(wrap(key, [ONE.recipient]), ONE, what="stick") == key
+    assert unwrap(seal(key, [ONE.recipient]), ONE, what="stick") == key
 
 
 def test_each_recipient_opens_it_and_nobody_else(tmp_path: Path) -> None:
     second, stranger = other(tmp_path), other(tmp_path, "stranger")
     key = new_key()
-    sealed = wrap(key, [ONE.recipient, second.recipient])
+    sealed = seal(key, [ONE.recipient, second.recipient])
     assert unwrap(sealed, ONE, what="stick") == unwrap(sealed, second, what="stick") == key
     with pytest.raises(InputError, match="stick was not encrypted to age1") as refused:
         unwrap(sealed, stranger, what="stick")
     assert "--identity" in str(refused.value)
 
 
-SEALED = wrap(b"k" * 32, [ONE.recipient])
+SEALED = seal(b"k" * 32, [ONE.recipient])
 
 
 @given(st.integers(0, len(SEALED) - 1), st.integers(1, 255))
@@ -53,7 +53,7 @@ def test_a_key_file_that_was_cut_is_named(length: int) -> None:
 
 def test_something_else_than_a_key_is_refused() -> None:
     with pytest.raises(InputError, match="5 bytes"):
-        unwrap(wrap(b"hello", [ONE.recipient]), ONE, what="stick")
+        unwrap(seal(b"hello", [ONE.recipient]), ONE, what="stick")
 
 
 def test_the_identity_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:

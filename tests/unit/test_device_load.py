@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from drover.cli import load as loading
+from drover.cli import several
 from drover.cli.main import app
 from drover.errors import CheckError, InputError, PlatformError
 from drover.model.migration import Facts, Migration, Spec, State
 from drover.model.vm import Vdisk, Vm
-from drover.replicator import parallel
-from drover.replicator.check import Report
-from drover.store import MigrationStore
+from drover.plans import site
+from drover.replicator import parallel, record
+from drover.replicator.check import Report, together
+from drover.replicator.check.report import PoolRoom
+from drover.store import GroupStore, MigrationStore
+from tests.unit.test_plan_command import PLAN
+from tests.unit.test_plan_command import vm as plan_vm
 
 SITES = ["--from", "a:///", "--to", "b:///", "--device", "/mnt/blue"]
 
@@ -33,11 +37,13 @@ class Sites:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.unfit: set[str] = set()
         self.gone: set[str] = set()
-        monkeypatch.setattr(loading, "check", self.check)
-        monkeypatch.setattr(loading, "plan", self.plan)
+        self.free = 9000
+        monkeypatch.setattr(together, "check", self.check)
+        monkeypatch.setattr(record, "plan", self.plan)
 
     def check(self, spec: Spec, _store: MigrationStore, devices: list[str]) -> tuple[Report, Vm]:
         report = Report(devices={"d" * 32: devices[0]}, room={"d" * 32: 1000})
+        report.pools[spec.pools.get("vda", "fast")] = PoolRoom(needed=900, free=self.free)
         report.good("VM", "runs")
         if spec.vm in self.unfit:
             report.bad("name", "it is taken", "rename it")
@@ -51,12 +57,12 @@ class Sites:
     def plan(self, store: MigrationStore, spec: Spec, report: Report) -> Migration:
         if spec.vm in self.gone:
             raise PlatformError("it is gone")
-        return store.add(spec, Facts(device_paths=report.devices))
+        return store.add(spec, Facts(uuid=f"uuid-{spec.vm}", device_paths=report.devices))
 
 
 @pytest.fixture
 def sites(monkeypatch: pytest.MonkeyPatch) -> Sites:
-    monkeypatch.setattr(loading.DeviceStore, "get", lambda _, device: type("D", (), {"label": "blue", "id": device}))
+    monkeypatch.setattr(several.DeviceStore, "get", lambda _, device: type("D", (), {"label": "blue", "id": device}))
     return Sites(monkeypatch)
 
 
@@ -86,15 +92,17 @@ def test_all_are_checked_first_and_what_fits_together_is_told(play: Any) -> None
     done = load("web", "db", *SITES, "--json")
     assert done.exit_code == 0
     events = [json.loads(line) for line in done.output.splitlines()]
-    assert [(event["event"], event.get("vm")) for event in events[:3]] == [
+    assert [(event["event"], event.get("vm")) for event in events[:4]] == [
         ("check", "web"),
         ("check", "db"),
+        ("pools", None),
         ("fit", None),
     ]
-    assert (events[2]["allocated_bytes"], events[2]["free_bytes"], events[2]["fits"]) == (1800, 1000, False)
-    texts = sorted((event["vm"], event["text"]) for event in events[3:] if event["event"] == "message")
+    assert (events[2]["passed"], events[2]["pools"]) == (True, {"fast": {"needed": 1800, "free": 9000}})
+    assert (events[3]["allocated_bytes"], events[3]["free_bytes"], events[3]["fits"]) == (1800, 1000, False)
+    texts = sorted((event["vm"], event["text"]) for event in events[4:] if event["event"] == "message")
     assert texts == [("db", "hello"), ("db", "oops"), ("web", "hello"), ("web", "oops")]
-    assert {event["migration"] for event in events[3:]} == {m.id for m in MigrationStore().all()}
+    assert {event["migration"] for event in events[4:]} == {m.id for m in MigrationStore().all()}
 
 
 @pytest.mark.usefixtures("sites")
@@ -128,6 +136,74 @@ def test_nothing_begins_if_one_is_not_fit_or_gone(sites: Sites, play: Any) -> No
     with pytest.raises(PlatformError):
         load("web", "db", *SITES)
     assert [(m.spec.vm, m.state) for m in MigrationStore().all()] == [("web", State.CANCELLED)]
+
+
+def test_a_pool_that_has_room_for_each_but_not_for_all_is_named_before_anything_begins(sites: Sites, play: Any) -> None:
+    play("sys.exit('this must not run')")
+    sites.free = 1700
+    with pytest.raises(
+        CheckError, match=r"pool fast: it has 1.7 KiB left, and the VDISKs of web, db together"
+    ) as named:
+        load("web", "db", *SITES)
+    assert "another pool" in str(named.value.remedy)
+    assert MigrationStore().all() == []
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(site, "look", lambda _: [plan_vm(name) for name in ("db1", "db2", "legacy[1]", "web")])
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN + "at_once: 1\n")
+    return path
+
+
+FINISH = """
+from drover.model.migration import State
+from drover.store import MigrationStore
+store = MigrationStore()
+store.enter(store.get(sys.argv[1]), State.CANCELLED)
+"""
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_plan_is_loaded_side_by_side_and_its_groups_stay_groups(file: Path, play: Any, tmp_path: Path) -> None:
+    # Each waits until all four are there, though the plan says one at once, and one group after the other.
+    play(
+        f"from pathlib import Path; here = Path({str(tmp_path / 'here')!r}); here.mkdir(exist_ok=True)\n"
+        "(here / sys.argv[1]).touch()\n"
+        "while len(list(here.iterdir())) < 4: time.sleep(0.05)\n" + FINISH
+    )
+    done = load("--plan", str(file), "--device", "/mnt/blue", "--connections", "3")
+    assert done.exit_code == 0, done.output
+    specs = {migration.spec.vm: migration.spec for migration in MigrationStore().all()}
+    assert specs.keys() == {"db1", "db2", "legacy[1]", "web"}
+    assert {spec.connections for spec in specs.values()} == {3}
+    assert specs["db1"].pools == {"": "fast", "vda": "slow"} and specs["web"].cutover == "restart"
+    groups = {group.name: [(member.vm, member.turn) for member in group.members] for group in GroupStore().all()}
+    assert groups["database"] == [("db1", 0), ("db2", 1)] and groups["shop"] == [("web", 0)]
+    assert {tuple(m.facts.device_paths.values()) for m in MigrationStore().all()} == {("/mnt/blue",)}
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_group_of_a_plan_is_loaded_and_what_is_unfinished_is_told_with_the_way_on(file: Path, play: Any) -> None:
+    play("sys.exit(4)")
+    done = load("--plan", str(file), "--group", "shop", "--device", "/mnt/blue")
+    assert done.exit_code == 4
+    assert [migration.spec.vm for migration in MigrationStore().all()] == ["web"]
+    assert f"`drover device load --plan {file} --group shop --device /mnt/blue` goes on" in done.output
+    play(FINISH)
+    again = load("--plan", str(file), "--group", "shop", "--device", "/mnt/blue")
+    assert again.exit_code == 0, again.output
+    assert len(MigrationStore().all()) == 1
+
+
+@pytest.mark.usefixtures("sites")
+@pytest.mark.parametrize("more", [["web"], ["--from", "a:///"], ["--network", "a=b"], ["--pool", "fast"]])
+def test_what_a_plan_says_cannot_be_said_beside_it(file: Path, more: list[str]) -> None:
+    with pytest.raises(InputError) as refused:
+        load("--plan", str(file), "--device", "/mnt/blue", *more)
+    assert refused.value.remedy
+    assert MigrationStore().all() == []
 
 
 @pytest.mark.usefixtures("sites")

@@ -9,6 +9,7 @@ from drover.errors import InputError
 from drover.model.device import Device, Use
 from drover.model.migration import Facts, Spec
 from drover.store import DeviceStore, MigrationStore
+from drover.store.database import _made as tables_made
 
 A, B = "a" * 32, "ab" + "b" * 30
 
@@ -60,5 +61,7 @@ def test_a_database_without_devices_gets_them(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "drover.sqlite") as database:
         database.execute("DROP TABLE devices")
         database.execute("DROP TABLE device_uses")
+    # As another process finds it.
+    tables_made.clear()
     DeviceStore(tmp_path).save(Device(id=A, label="blue"))
     assert MigrationStore(tmp_path).get(migration.id) == migration

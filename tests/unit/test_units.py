@@ -1,5 +1,7 @@
 """What an administrator writes is understood exactly, or refused with an example of what would be right."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,3 +56,9 @@ def test_a_size_in_bytes_is_itself(size: int) -> None:
 def test_every_size_and_time_can_be_shown(number: float) -> None:
     assert format_size(number)
     assert format_duration(number)
+
+
+@pytest.mark.parametrize("parse", [parse_size, parse_rate, parse_duration])
+def test_a_number_of_hundreds_of_digits_is_refused(parse: Callable[[str], float]) -> None:
+    with pytest.raises(InputError, match="is not a"):
+        parse("9" * 400 + ("s" if parse is parse_duration else "MB"))

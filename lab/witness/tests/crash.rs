@@ -235,9 +235,10 @@ fn flip(path: &Path, at: usize) {
 #[test]
 fn a_disk_that_went_back_in_time_is_reported() {
     let guest = Guest::new("random");
-    guest.write(100);
+    let before = guest.write(100);
     let old = fs::read(guest.disk()).unwrap();
-    let highest = guest.write(300);
+    // It may have written far more than was read from it before it was stopped.
+    let highest = guest.write(before + 300);
     fs::write(guest.disk(), old).unwrap();
     let (code, text) = guest.check(0);
     assert_eq!(code, 1, "{text}");
@@ -248,7 +249,7 @@ fn a_disk_that_went_back_in_time_is_reported() {
     // At a start it stops: the evidence is not overwritten.
     let mut running = guest.start(&[]);
     assert!(running.rest().0.starts_with("WITNESS FAILED"));
-    assert!(highest > 100);
+    assert!(highest >= before + 300);
 }
 
 #[test]
@@ -299,8 +300,9 @@ fn a_lost_disk_or_folder_is_not_taken_for_a_new_one() {
 #[test]
 fn a_check_while_running_is_exact() {
     let guest = Guest::new("append");
-    let mut running = guest.start(&["--rate", "200"]);
-    running.until(50);
+    // Slow enough that the area doesn't come round to slot 5 while this test is kept from looking.
+    let mut running = guest.start(&["--rate", "50"]);
+    running.until(20);
     running.signal("-USR1");
     let (line, number) = running.after_the_announcements();
     assert_eq!(line, format!("WITNESS OK {number}"));

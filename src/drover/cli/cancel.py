@@ -7,6 +7,7 @@ from rich.console import Console
 
 from drover.cli import options
 from drover.cli.output import print_json
+from drover.cli.remote import connected
 from drover.errors import InputError
 from drover.replicator.finish import cancel as cancel_run
 from drover.replicator.run import Run
@@ -18,15 +19,21 @@ def cancel(
     json: options.Json = False,
 ) -> None:
     """End a migration: the VM runs on at the source with nothing of Drover's in it; its copies are deleted."""
+    if (remote := connected()) is not None:
+        ended = remote.post(f"/v1/migrations/{migration_id}/cancel")
+        _tell(ended["id"], ended["vm"], json=json)
+        return
     store = MigrationStore()
     migration = store.get(migration_id)
     if migration.state.ended:
         raise InputError(f"migration {migration.id} is {migration.state} already", remedy="there is nothing to cancel")
     with store.running(migration), Run(store, migration, lambda _: None) as run:
         cancel_run(run)
+    _tell(migration.id, migration.spec.vm, json=json)
+
+
+def _tell(migration: str, vm: str, *, json: bool) -> None:
     if json:
-        print_json({"event": "cancelled", "migration": migration.id, "vm": migration.spec.vm})
+        print_json({"event": "cancelled", "migration": migration, "vm": vm})
     else:
-        Console().print(
-            f"{migration.id} is cancelled: {migration.spec.vm} is as it was at the source, its copies are deleted."
-        )
+        Console().print(f"{migration} is cancelled: {vm} is as it was at the source, its copies are deleted.")

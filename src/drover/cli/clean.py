@@ -12,7 +12,8 @@ from drover.platforms.libvirt.capture import Capture
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.inventory import describe, find_domain
 from drover.platforms.libvirt.latency import LatencyHistograms
-from drover.store import MigrationStore
+from drover.platforms.libvirt.observation import remove_bitmaps
+from drover.store import MigrationStore, ObservationStore
 
 
 def clean(
@@ -31,6 +32,8 @@ def clean(
         vdisks = [vdisk.name for vdisk in describe(domain).vdisks if vdisk.replicable]
         Capture(domain, vdisks, "").stop()
         LatencyHistograms(domain, vdisks).stop()
+        with ObservationStore().observing(domain.UUIDString()):
+            remove_bitmaps(domain)
     if json:
         print_json({"event": "cleaned", "vm": domain.name()})
     else:

@@ -1,44 +1,36 @@
 """`drover device`: transport devices, which carry the bulk of VDISKs by road."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from drover.cli import options
+from drover.cli.device_view import Bar, figures, new_console, show_damages, show_unloaded, show_verdict
 from drover.cli.load import load
 from drover.cli.output import print_json
 from drover.devices.folder import DeviceFolder, open_host
 from drover.devices.keys import own_identity
 from drover.devices.known import identity_of, make_device, open_device, open_key
-from drover.devices.manifest import Verdict, judge
+from drover.devices.manifest import judge
 from drover.devices.needs import forget as give_up
 from drover.devices.needs import needed_by
-from drover.devices.reading import Reading
 from drover.devices.signing import FILE as SIGNING_KEY
 from drover.devices.signing import own_signer
-from drover.devices.unload import Unloaded, find
+from drover.devices.unload import find
 from drover.devices.unload import unload as unload_one
 from drover.devices.verify import verify as read_all
-from drover.engine.status import DeviceStatus
 from drover.errors import InputError, MigrationError
 from drover.model.device import Device, Use
-from drover.model.units import format_duration, format_rate, format_size
+from drover.model.units import format_duration, format_size
 from drover.store import DeviceStore, MigrationStore
 
 app = typer.Typer(no_args_is_help=True, help="Transport devices: disks that carry the bulk of VDISKs by road.")
 
 _DAMAGED = 1
-_QUIET = 5.0
-"""Seconds between progress lines where there is no terminal to redraw."""
-
 _Path = Annotated[str, typer.Argument(metavar="PATH", help="Where the device is mounted.")]
 _Host = Annotated[
     str | None,
@@ -78,7 +70,7 @@ def init(
                     }
                 )  # fmt: skip
                 continue
-            console = _console()
+            console = new_console()
             console.print(f"{device.label} ({device.id}) is ready: {format_size(room.free)} free.", markup=False)
             if on_root:
                 console.print(f"{device.path} lies on the host's own disk: is the device mounted there?", markup=False)
@@ -86,8 +78,8 @@ def init(
         where.close()
     if not json:
         own, signer = own_identity(store.folder), own_signer(store.folder)
-        _console().print(f"Opened by {own.recipient}; its secret is in {store.folder / 'identity.age-key'}.")
-        _console().print(f"What is loaded is signed by {signer.public_key}; its secret is in {SIGNING_KEY} there.")
+        new_console().print(f"Opened by {own.recipient}; its secret is in {store.folder / 'identity.age-key'}.")
+        new_console().print(f"What is loaded is signed by {signer.public_key}; its secret is in {SIGNING_KEY} there.")
 
 
 app.command()(load)
@@ -103,7 +95,7 @@ def list_(json: options.Json = False) -> None:
             print_json(_as_json(device, migrations))
         return
     if not devices:
-        _console().print("No transport devices. `drover device init PATH` makes one.")
+        new_console().print("No transport devices. `drover device init PATH` makes one.")
         return
     table = Table(box=None, pad_edge=False)
     for title in ("label", "id", "state", "last seen at", "age"):
@@ -112,7 +104,7 @@ def list_(json: options.Json = False) -> None:
         place = f"{device.path or '?'}{f' of {device.site}' if device.site else ''}"
         age = format_duration(time.time() - device.created_at)
         table.add_row(escape(device.label), device.id, _state(device, migrations), escape(place), age)
-    _console().print(table)
+    new_console().print(table)
 
 
 @app.command()
@@ -137,7 +129,7 @@ def show(path: _Path, host: _Host = None, identity: _IdentityFile = None, json: 
         said = {"created": label.created, "obstacle": obstacle, "signing_key": own_signer(store.folder).public_key}
         print_json({**_as_json(device, MigrationStore()), **sizes, **said})
         return
-    console = _console()
+    console = new_console()
     console.print(f"[bold]{escape(label.label)}[/]  {label.id}  {_state(device, MigrationStore())}")
     console.print(f"  made {label.created}; {format_size(room.free)} of {format_size(room.total)} free")
     console.print(f"  {packs.number} packs, {format_size(packs.bytes)}")
@@ -151,7 +143,7 @@ def verify(path: _Path, host: _Host = None, identity: _IdentityFile = None, json
     store, where = DeviceStore(), open_host(host)
     try:
         opened = open_device(where, _full(path, host), store, identity)
-        with _Bar(json) as bar:
+        with Bar(json) as bar:
             status = read_all(opened.folder, opened.label, opened.key, bar.show)
         sealed = opened.folder.manifests()
     finally:
@@ -166,19 +158,19 @@ def verify(path: _Path, host: _Host = None, identity: _IdentityFile = None, json
             {**verdict.as_json(), "own": verdict.signed is not None and verdict.signed.public_key == own}
             for verdict in verdicts
         ]
-        fields = {**_figures(status), "complete": complete, "manifests": manifests}
+        fields = {**figures(status), "complete": complete, "manifests": manifests}
         print_json({"event": "verified", "device": opened.label.id, **fields})
     else:
-        console = _console()
+        console = new_console()
         for load in status.loads:
             console.print(
                 f"  VDISK {load.vdisk} of {load.migration or '?'}: {load.chunks} chunks of {format_size(load.size)}",
                 markup=False,
             )
         for verdict in verdicts:
-            _show_verdict(verdict, own)
+            show_verdict(verdict, own)
         if status.damaged:
-            _damages(status)
+            show_damages(status)
         elif not wrong:
             console.print(f"{opened.label.label} is intact: {format_size(status.read_bytes)} read.", markup=False)
     if wrong:
@@ -199,7 +191,7 @@ def unload(
         failed: list[MigrationError] = []
         for migration in found.migrations:
             try:
-                with _Bar(json) as bar:
+                with Bar(json) as bar:
                     done = unload_one(migration, found.folder, found.label, key, devices=store, observe=bar.show)
             except MigrationError as error:
                 # Of one migration alone; the others on the device need not wait for it.
@@ -207,16 +199,16 @@ def unload(
                 continue
             if json:
                 fields = {"migration": done.migration, "vm": done.vm, "by_network_bytes": done.by_network}
-                print_json({"event": "unloaded", "device": found.label.id, **fields, **_figures(done.status)})
+                print_json({"event": "unloaded", "device": found.label.id, **fields, **figures(done.status)})
             else:
-                _show_unloaded(done)
+                show_unloaded(done)
     finally:
         found.folder.host.close()
     if failed:
         more = "".join(f"; {error.message}" for error in failed[1:])
         raise MigrationError(failed[0].message + more, remedy=failed[0].remedy)
     if not json:
-        _console().print(f"{found.label.label} can be unplugged; `drover device wipe` makes it empty.", markup=False)
+        new_console().print(f"{found.label.label} can be unplugged; `drover device wipe` makes it empty.", markup=False)
 
 
 @app.command()
@@ -232,7 +224,7 @@ def forget(
         for one in forgotten:
             print_json({"event": "forgotten", "device": lost.id, **vars(one)})
         return
-    console = _console()
+    console = new_console()
     if not forgotten:
         console.print(f"No migration needs anything of {lost.label}.", markup=False)
     for one in forgotten:
@@ -272,7 +264,7 @@ def wipe(
             store.save(known.model_copy(update={"wiped": True}))
             give_up(known, migrations=migrations, devices=store)
         gone = 0
-        with _Bar(json) as bar:
+        with Bar(json) as bar:
             for size in folder.wipe(overwrite=overwrite):
                 gone += size
                 bar.say(f"{format_size(gone)} of {format_size(packs.bytes)} deleted")
@@ -282,7 +274,7 @@ def wipe(
     if json:
         print_json({"event": "wiped", "device": label.id if label else None, "path": folder.path, "bytes": gone})
     else:
-        _console().print(f"{name} is wiped: its key is destroyed, {format_size(gone)} deleted.", markup=False)
+        new_console().print(f"{name} is wiped: its key is destroyed, {format_size(gone)} deleted.", markup=False)
 
 
 def _refuse_if_needed(known: Device | None, migrations: MigrationStore, folder: DeviceFolder) -> None:
@@ -298,55 +290,6 @@ def _refuse_if_needed(known: Device | None, migrations: MigrationStore, folder: 
             f"the migration {names} still needs what is on {known.label}",
             remedy="`drover device unload` it first; with --even-if-needed it is copied over the network",
         )
-
-
-def _show_unloaded(done: Unloaded) -> None:
-    status, console = done.status, _console()
-    words = f"{done.vm} ({done.migration}): {status.unloaded_chunks} chunks unloaded"
-    words += f", {status.skipped_chunks} of other migrations or there already" if status.skipped_chunks else ""
-    words += f", {status.refused_chunks} overtaken by later writes" if status.refused_chunks else ""
-    console.print(words + ".", markup=False)
-    if status.damaged:
-        _damages(status)
-    if done.by_network:
-        console.print(f"  {format_size(done.by_network)} could not be had from it and go over the network.")
-
-
-def _show_verdict(verdict: Verdict, own: str) -> None:
-    console, signed = _console(), verdict.signed
-    if signed is None:
-        words = f"  manifest of {verdict.migration}: "
-        if verdict.broken is None:
-            console.print(words + "there is none, not finished or deleted: completeness unknown", markup=False)
-        else:
-            console.print(words + f"it cannot be believed: {verdict.broken}", markup=False, style="bold red")
-        return
-    name = f"{signed.manifest.vm} ({verdict.migration})"
-    who = "this Drover" if signed.public_key == own else f"another Drover, whose key is {signed.public_key}"
-    console.print(f"  manifest of {name}: made {signed.manifest.created}, signed by {who}", markup=False)
-    for missing in verdict.missing:
-        lacks = f"{missing.listed - missing.found} of {missing.listed} chunks are missing"
-        console.print(f"  VDISK {missing.vdisk} of {name}: {lacks}", markup=False, style="bold red")
-    if not verdict.missing:
-        chunks = sum(vdisk.chunks for vdisk in signed.manifest.vdisks)
-        console.print(f"  {name} is complete: all {chunks} chunks are there", markup=False)
-
-
-def _damages(status: DeviceStatus) -> None:
-    console = _console()
-    places = "1 place is damaged" if status.damaged == 1 else f"{status.damaged} places are damaged"
-    console.print(f"[bold red]{places}:[/]")
-    for damage in status.damages:
-        whose = "" if damage.vdisk is None else f"VDISK {damage.vdisk}, chunk {damage.chunk}: "
-        console.print(
-            f"  {whose}{damage.bytes} bytes at {damage.offset} of pack {damage.pack:08d}: {damage.why}", markup=False
-        )
-    if status.damaged > len(status.damages):
-        console.print(f"  and {status.damaged - len(status.damages)} more")
-
-
-def _figures(status: DeviceStatus) -> dict[str, Any]:
-    return {**status.model_dump(), "complete": not status.damaged}
 
 
 def _as_json(device: Device, migrations: MigrationStore) -> dict[str, Any]:
@@ -365,46 +308,3 @@ def _state(device: Device, migrations: MigrationStore) -> str:
 def _full(path: str, site: str | None) -> str:
     """A path on this machine may be relative; one on another host says what it means."""
     return str(Path(path).absolute()) if site is None else path
-
-
-def _console() -> Console:
-    return Console(highlight=False, soft_wrap=True)
-
-
-class _Bar:
-    """One line that changes on a terminal, some lines elsewhere, JSON on demand."""
-
-    def __init__(self, json: bool) -> None:
-        self._json = json
-        self._console = _console()
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
-        self._printed = 0.0
-
-    def __enter__(self) -> "_Bar":
-        if self._console.is_terminal and not self._json:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def show(self, reading: Reading) -> None:
-        if self._json:
-            self._now_and_then(lambda: print_json(reading.as_json()))
-            return
-        left = "" if reading.time_left is None else f", {format_duration(reading.time_left)} left"
-        done = f"{format_size(reading.read)} of {format_size(reading.total)}"
-        self.say(f"{reading.device}: {done} read, {format_rate(reading.rate)}{left}")
-
-    def say(self, words: str) -> None:
-        if self._json:
-            return
-        if self._console.is_terminal:
-            self._live.update(Text(words))
-        else:
-            self._now_and_then(lambda: self._console.print(words, markup=False))
-
-    def _now_and_then(self, tell: Callable[[], None]) -> None:
-        if time.monotonic() - self._printed >= (0.5 if self._json else _QUIET):
-            self._printed = time.monotonic()
-            tell()

@@ -1,36 +1,28 @@
 """`drover device load`: several VMs at once onto the same transport devices; their migrations then go on as always."""
 
-import time
-from typing import Annotated, Any
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 
-from drover.cli import options
-from drover.cli.check import show
-from drover.cli.output import print_json
-from drover.cli.view import show_outcome, summary_line
-from drover.errors import CheckError, DroverError, InputError
-from drover.model.migration import Migration, Spec, State
-from drover.model.units import format_size
-from drover.model.vm import Vm
-from drover.replicator.check import Report, check
-from drover.replicator.check.devices import Fit, fit
-from drover.replicator.events import Progress
-from drover.replicator.migrate import plan
+from drover.cli import options, whom
+from drover.cli.plan_run import carry_out
+from drover.cli.several import Watcher, check_all
+from drover.errors import InputError
+from drover.plans.site import Resolved
 from drover.replicator.parallel import run_all
-from drover.store import DeviceStore, MigrationStore
-
-_QUIET = 5.0
-"""Seconds between progress lines of a VM."""
-_PROGRESS = TypeAdapter(Progress)
+from drover.replicator.record import plan_all
+from drover.store import MigrationStore
 
 
 def load(
-    vms: Annotated[list[str], typer.Argument(metavar="VM…", help="Names or UUIDs of the VMs.")],
-    source: options.From,
-    destination: options.To,
+    vms: whom.Vms = None,
+    source: whom.From = None,
+    destination: whom.To = None,
+    plan: whom.PlanFile = None,
+    group: whom.Group = None,
     device: options.Device = [],  # noqa: B006
     network: options.Network = [],  # noqa: B006
     pool: options.Pool = [],  # noqa: B006
@@ -53,7 +45,8 @@ def load(
     """Migrate several VMs at once with the same devices: each is checked first, then all are loaded side by side.
 
     Once they are loaded the migrations go on: the VMs' writes go over the network until `drover device unload`, then
-    each cuts over.
+    each cuts over. With --plan all of the plan, or of a group, is loaded at once, whatever its order; groups cut over
+    behind their barriers.
     """
     if not device:
         raise InputError(
@@ -74,103 +67,38 @@ def load(
         destination_address=destination_address,
         rest_by_network=rest_by_network,
     )
-    specs = [options.specification(vm, source, destination, network, pool, format, **given) for vm in vms]
+    asked = whom.whom(vms, source, destination, plan, group)
+    if asked.planned is not None and plan is not None:
+        if network or pool or format:
+            raise InputError(
+                "with --plan networks, pools and formats come from the plan", remedy="write them there, as exceptions"
+            )
+        _load_plan(plan, group, asked.planned, device, given, json=json)
+        return
+    sites = asked.source, asked.destination
+    specs = [options.specification(vm, *sites, network, pool, format, **given) for vm in asked.vms]
     store = MigrationStore()
-    reports = _check(specs, store, device, json=json)
-    migrations = _plan(specs, reports, store)
-    watcher = _Watcher(store, json=json)
+    reports = check_all(specs, store, device, json=json)
+    migrations = plan_all(specs, reports, store)
+    watcher = Watcher(store, json=json)
     for migration in migrations:
         watcher.planned(migration)
     if code := run_all(migrations, watcher.show):
         raise typer.Exit(code)
 
 
-def _check(specs: list[Spec], store: MigrationStore, devices: list[str], *, json: bool) -> list[Report]:
-    """Checks every VM and shows what was found. Raises CheckError if one cannot be migrated."""
-    reports: list[Report] = []
-    vms: list[Vm] = []
-    for spec in specs:
-        if not json:
-            Console().print(f"[dim]checking {spec.vm} …[/]")
-        report, vm = check(spec, store, devices)
-        if any(vm.uuid == other.uuid for other in vms):
-            raise InputError(f"{vm.name} was named twice", remedy="name each VM once")
-        reports.append(report)
-        vms.append(vm)
-        if json:
-            print_json({**report.as_json(), "vm": vm.name})
-        else:
-            show(report)
-    failed = [vm.name for vm, report in zip(vms, reports, strict=True) if not report.passed]
-    if failed:
-        raise CheckError(
-            f"{', '.join(failed)} cannot be migrated as asked, so that nothing was begun",
-            remedy="do what the checks say, or leave them out",
+def _load_plan(
+    file: Path, group: str | None, planned: Resolved, devices: list[str], given: Mapping[str, Any], *, json: bool
+) -> None:
+    batches = [
+        replace(
+            batch,
+            after=(),
+            members=tuple(replace(member, spec=member.spec.model_copy(update=dict(given))) for member in batch.members),
         )
-    together = fit(vms, reports[0].room, specs[0])
-    _show_fit(together, reports[0], DeviceStore(store.folder), json=json)
-    return reports
-
-
-def _show_fit(together: Fit, report: Report, devices: DeviceStore, *, json: bool) -> None:
-    if json:
-        fields = {"allocated_bytes": together.allocated, "free_bytes": together.free, "fits": together.fits}
-        print_json({"event": "fit", **fields, "load_seconds": together.load_seconds, "room": report.room})
-        return
-    rooms = [f"{devices.get(device).label} {format_size(free)}" for device, free in report.room.items()]
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"all together: {together.words}; room: {', '.join(rooms)}", markup=False)
-
-
-def _plan(specs: list[Spec], reports: list[Report], store: MigrationStore) -> list[Migration]:
-    """All of them, or none."""
-    planned: list[Migration] = []
-    try:
-        for spec, report in zip(specs, reports, strict=True):
-            planned.append(plan(store, spec, report))
-    except DroverError:
-        for migration in planned:
-            store.enter(migration, State.CANCELLED, reason="another VM that was to be loaded with it could not be")
-        raise
-    return planned
-
-
-class _Watcher:
-    """What the migrations say: JSON as it comes, else a line with the VM's name before it."""
-
-    def __init__(self, store: MigrationStore, *, json: bool) -> None:
-        self._store = store
-        self._json = json
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._printed: dict[str, float] = {}
-
-    def planned(self, migration: Migration) -> None:
-        if not self._json:
-            self._say(migration, f"migration {migration.id}; `drover status {migration.id}` tells its story")
-
-    def show(self, migration: Migration, event: dict[str, Any]) -> None:
-        if self._json:
-            print_json(event)
-            return
-        kind = event.get("event")
-        if kind == "message":
-            self._say(migration, f"{time.strftime('%H:%M:%S')}  {event.get('text')}")
-        elif kind == "progress":
-            self._progress(migration, event)
-        elif kind == "error":
-            remedy = event.get("remedy")
-            self._say(migration, f"{event.get('error')}{f' — {remedy}' if remedy else ''}", style="bold red")
-        elif kind == "finished":
-            show_outcome(self._store.get(migration.id))
-
-    def _progress(self, migration: Migration, event: dict[str, Any]) -> None:
-        if time.monotonic() - self._printed.get(migration.id, -_QUIET) < _QUIET:
-            return
-        self._printed[migration.id] = time.monotonic()
-        try:
-            self._say(migration, summary_line(_PROGRESS.validate_python(event)))
-        except ValidationError:
-            return
-
-    def _say(self, migration: Migration, words: str, *, style: str | None = None) -> None:
-        self._console.print(f"{migration.spec.vm}: {words}", markup=False, style=style)
+        for batch in planned.batches
+    ]
+    words = ["drover device load --plan", str(file), *([] if group is None else ["--group", group])]
+    again = " ".join([*words, *(f"--device {path}" for path in devices)])
+    everything = sum(len(batch.members) for batch in batches)
+    carry_out(replace(planned, batches=batches), at_once=everything, devices=devices, again=again, json=json)

@@ -6,11 +6,15 @@ import typer
 from rich.console import Console
 
 from drover.cli import options
+from drover.cli.asked import carry_out
 from drover.cli.check import show
+from drover.cli.foretell import foretell
 from drover.cli.output import print_json
+from drover.cli.remote import connected, no_devices
 from drover.cli.view import watch
 from drover.replicator.check import check
 from drover.replicator.migrate import plan
+from drover.replicator.record import tuned
 from drover.store import MigrationStore
 
 
@@ -38,7 +42,7 @@ def migrate(
     json: options.Json = False,
 ) -> None:
     """Move a running VM to another site: check, replicate, cut over, verify. The source VM is kept, shut off."""
-    given = options.settings(
+    given = options.asked(
         cutover=cutover,
         max_downtime=max_downtime,
         target_time=target_time,
@@ -53,8 +57,13 @@ def migrate(
         destination_address=destination_address,
         rest_by_network=rest_by_network,
     )
-    spec = options.specification(vm, source, destination, network, pool, format, **given)
+    if (remote := connected()) is not None:
+        no_devices(device)
+        body = options.request(vm, source, destination, network, pool, format, given)
+        carry_out(remote, "/v1/migrations", body, json=json)
+        return
     store = MigrationStore()
+    spec = tuned(options.specification(vm, source, destination, network, pool, format, **given.given()), store)
     if not json:
         Console().print(f"[dim]checking {vm} …[/]")
     report, _ = check(spec, store, device)
@@ -62,4 +71,6 @@ def migrate(
         print_json(report.as_json())
     else:
         show(report)
-    watch(store, plan(store, spec, report), json=json)
+    migration = plan(store, spec, report)
+    foretell(store, migration, json=json)
+    watch(store, migration, json=json)

@@ -6,11 +6,8 @@ import typer
 from pydantic import ValidationError
 
 from drover.errors import InputError
-from drover.model.latency import LatencyBudget
-from drover.model.migration import Cutover, OnReadError, Spec
-from drover.model.units import parse_duration, parse_rate
-
-COMPRESSIONS = ("auto", "none", "lz4", "zstd")
+from drover.model.migration import Spec
+from drover.model.settings import COMPRESSIONS, Settings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 From = Annotated[str, typer.Option("--from", metavar="URI", help="The site where the VM runs, as libvirt names it.")]
@@ -85,7 +82,12 @@ ReadErrors = Annotated[
     ),
 ]
 Connections = Annotated[
-    int | None, typer.Option("--connections", metavar="N", help="TLS connections of the link, 1 to 64. Default: 8.")
+    int | None,
+    typer.Option(
+        "--connections",
+        metavar="N",
+        help="TLS connections of the link, 1 to 64. Default: as `drover estimate` measured, else 8.",
+    ),
 ]
 Compression = Annotated[
     str | None, typer.Option("--compression", metavar="|".join(COMPRESSIONS), help="Default: auto, chosen per chunk.")
@@ -113,48 +115,33 @@ RestByNetwork = Annotated[
     ),
 ]
 
+Together = Annotated[bool, typer.Option("--together", help="The VMs are one group: they cut over behind one barrier.")]
+Shipping = Annotated[
+    str | None,
+    typer.Option(
+        "--shipping",
+        metavar="TIME[..TIME]",
+        help="Consider a transport device that travels so long, as in 24h or 20h..48h.",
+    ),
+]
+DeviceRate = Annotated[
+    str | None, typer.Option("--device-rate", metavar="RATE", help="At which a device is written. Default: 100MB.")
+]
 
-def settings(
-    *,
-    cutover: str | None,
-    max_downtime: str | None,
-    target_time: str | None,
-    shutdown_timeout: str | None,
-    bandwidth: str | None,
-    max_latency: str | None,
-    write_backpressure: bool | None,
-    write_floor: str | None,
-    on_read_error: str | None,
-    connections: int | None,
-    compression: str | None,
-    destination_address: str | None,
-    rest_by_network: bool | None,
-) -> dict[str, Any]:
+
+def settings(**texts: str | int | bool | None) -> dict[str, Any]:
     """The fields of a Spec that were given; what was left out is absent, so that it keeps its value or default."""
-    if cutover is not None and cutover not in list(Cutover):
-        raise InputError(f"{cutover!r} is not a cutover mode", remedy=f"use one of {', '.join(Cutover)}")
-    if on_read_error is not None and on_read_error not in list(OnReadError):
-        raise InputError(f"--on-read-error {on_read_error!r} is not known", remedy=f"use {' or '.join(OnReadError)}")
-    if compression is not None and compression not in COMPRESSIONS:
-        raise InputError(f"{compression!r} is not a compression", remedy=f"use one of {', '.join(COMPRESSIONS)}")
-    if connections is not None and not 1 <= connections <= 64:
-        raise InputError(f"{connections} connections are not possible", remedy="use 1 to 64")
-    given = {
-        "cutover": cutover,
-        "max_downtime": _positive("--max-downtime", max_downtime),
-        "target_time": _positive("--target-time", target_time),
-        "shutdown_timeout": _positive("--shutdown-timeout", shutdown_timeout),
-        "bandwidth": None if bandwidth is None else parse_rate(bandwidth),
-        "max_latency": None if max_latency is None else LatencyBudget.parse(max_latency),
-        "write_backpressure": write_backpressure,
-        "write_floor": None if write_floor is None else parse_rate(write_floor),
-        "on_read_error": on_read_error,
-        "connections": connections,
-        "compression": compression,
-        "destination_address": destination_address,
-        "rest_by_network": rest_by_network,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+    return asked(**texts).given()
+
+
+def asked(**texts: str | int | bool | None) -> Settings:
+    """The settings as they were given. Raises InputError."""
+    try:
+        return Settings.model_validate(texts)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise InputError(f"{option}: {first['msg']}", remedy=first.get("ctx", {}).get("remedy")) from None
 
 
 def specification(
@@ -177,18 +164,34 @@ def specification(
         raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
+def request(
+    vm: str,
+    source: str,
+    destination: str,
+    networks: list[str],
+    pools: list[str],
+    formats: list[str],
+    settings: Settings,
+) -> dict[str, Any]:
+    """What a server is asked for, `POST /v1/migrations`. Raises InputError."""
+    return {
+        "vm": vm,
+        "source": source,
+        "destination": destination,
+        "networks": _mapping("--network", networks, keyed=True),
+        "pools": _all_as_star(_mapping("--pool", pools, keyed=False)),
+        "formats": _all_as_star(_mapping("--format", formats, keyed=False)),
+        "settings": settings.model_dump(mode="json", exclude_none=True),
+    }
+
+
+def _all_as_star(mapping: dict[str, str]) -> dict[str, str]:
+    return {name or "*": value for name, value in mapping.items()}
+
+
 def changed(spec: Spec, given: dict[str, Any]) -> Spec:
     """The same specification with other settings."""
     return Spec.model_validate({**spec.model_dump(), **given})
-
-
-def _positive(option: str, text: str | None) -> float | None:
-    if text is None:
-        return None
-    seconds = parse_duration(text)
-    if seconds <= 0:
-        raise InputError(f"{option} {text} is no time at all", remedy="give at least 1ms")
-    return seconds
 
 
 def _mapping(option: str, pairs: list[str], *, keyed: bool) -> dict[str, str]:

@@ -5,6 +5,8 @@ from typing import Annotated
 import typer
 
 from drover.cli import options
+from drover.cli.asked import carry_out
+from drover.cli.remote import connected, no_devices
 from drover.cli.view import watch
 from drover.store import MigrationStore
 
@@ -28,7 +30,7 @@ def resume(
     json: options.Json = False,
 ) -> None:
     """Go on with a migration from wherever it stands; only what changed or was not acknowledged is sent again."""
-    given = options.settings(
+    given = options.asked(
         cutover=cutover,
         max_downtime=max_downtime,
         target_time=target_time,
@@ -43,6 +45,12 @@ def resume(
         destination_address=destination_address,
         rest_by_network=rest_by_network,
     )
+    if (remote := connected()) is not None:
+        no_devices(device)
+        carry_out(
+            remote, f"/v1/migrations/{migration_id}/resume", given.model_dump(mode="json", exclude_none=True), json=json
+        )
+        return
     store = MigrationStore()
     migration = store.get(migration_id)
-    watch(store, migration, json=json, changes=given, devices=device)
+    watch(store, migration, json=json, changes=given.given(), devices=device)

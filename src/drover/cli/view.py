@@ -12,8 +12,10 @@ from rich.text import Text
 
 from drover.cli.options import changed
 from drover.cli.output import print_json
+from drover.model.forecast import Range
 from drover.model.migration import Cutover, Migration
 from drover.model.units import format_duration, format_rate, format_size
+from drover.replicator.attended import attended
 from drover.replicator.events import Event, Message, Progress
 from drover.replicator.migrate import migrate
 from drover.replicator.run import Run
@@ -51,12 +53,13 @@ def watch(
             migration.spec = changed(migration.spec, dict(changes))
             store.save(migration)
         if json:
-            with Run(store, migration, lambda event: print_json(event.as_json())) as run:
+            show = attended(store, migration, lambda event: print_json(event.as_json()))
+            with show as observe, Run(store, migration, observe) as run:
                 migrate(run)
             print_json({"event": "finished", **_outcome(migration)})
             return
         view = View(migration)
-        with view, Run(store, migration, view.show) as run:
+        with view, attended(store, migration, view.show) as observe, Run(store, migration, observe) as run:
             migrate(run)
         show_outcome(migration)
 
@@ -109,8 +112,7 @@ def _picture(progress: Progress) -> Group:
 
 
 def _facts(progress: Progress) -> str:
-    downtime = "?" if progress.predicted_downtime is None else format_duration(progress.predicted_downtime)
-    left = "" if progress.time_left is None else f" · {format_duration(progress.time_left)} left"
+    left = _left(progress)
     slow = "" if progress.limited_by is None else f", limited by the {_LIMITS[progress.limited_by]}"
     road = "" if not progress.loaded else f" · {format_size(progress.loaded)} on devices"
     zeros = "" if not progress.unreadable else f" · {format_size(progress.unreadable)} unreadable, sent as zeros"
@@ -118,8 +120,29 @@ def _facts(progress: Progress) -> str:
         f"{progress.state}{left} · {format_rate(progress.rate)}, {format_rate(progress.wire_rate)} on the wire{slow} · "
         f"VM writes {format_rate(progress.vm_write_rate)} · epoch {progress.epoch}: "
         f"{format_size(progress.epoch_bytes)} in {format_duration(progress.epoch_seconds)} · "
-        f"predicted downtime {downtime} · link {progress.link}{road}{zeros}"
+        f"{_downtime(progress)} · link {progress.link}{road}{zeros}"
     )
+
+
+def _left(progress: Progress) -> str:
+    """Until the end if that can be said, else until the background is through."""
+    expected = progress.expected
+    if expected is not None and expected.time_left is not None:
+        return f" · {_range(expected.time_left)} left"
+    return "" if progress.time_left is None else f" · {format_duration(progress.time_left)} to copy"
+
+
+def _downtime(progress: Progress) -> str:
+    """What is to be expected, and what the gate, which must not be wrong, reckons with."""
+    at_most = "?" if progress.predicted_downtime is None else format_duration(progress.predicted_downtime)
+    if progress.expected is None:
+        return f"predicted downtime {at_most}"
+    return f"downtime {_range(progress.expected.downtime)}, at most {at_most}"
+
+
+def _range(expected: Range) -> str:
+    low, middle, high = map(format_duration, (expected.p10, expected.p50, expected.p90))
+    return f"{middle} ({low} – {high})"
 
 
 def _backpressure(progress: Progress) -> list[str]:

@@ -91,13 +91,8 @@ def new_key() -> bytes:
     return secrets.token_bytes(LENGTH)
 
 
-def wrap(key: bytes, recipients: Sequence[str]) -> bytes:
-    """A device's key as `key.age` holds it, for any one of the recipients to open. Raises InputError."""
-    return seal(key, recipients)
-
-
 def seal(content: bytes, recipients: Sequence[str]) -> bytes:
-    """Encrypts anything for any one of the recipients to open. Raises InputError."""
+    """Encrypts a device's key, or anything, for any one of the recipients to open. Raises InputError."""
     return bytes(pyrage.encrypt(content, [_recipient(recipient) for recipient in recipients]))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drover.devices.folder import DeviceFolder, Label
-from drover.devices.keys import Identity, check_recipient, new_key, own_identity, read_identity, unwrap, wrap
+from drover.devices.keys import Identity, check_recipient, new_key, own_identity, read_identity, seal, unwrap
 from drover.errors import InputError
 from drover.model.device import Device
 from drover.platforms.libvirt.host import Host
@@ -57,7 +57,7 @@ def make_device(
         raise InputError(f"there is a transport device {name!r} already", remedy="give another one with --label")
     own = own_identity(store.folder).recipient
     readers = list(dict.fromkeys([own, *map(check_recipient, recipients)]))
-    made = folder.initialise(name, wrap(new_key(), readers))
+    made = folder.initialise(name, seal(new_key(), readers))
     store.save(Device(id=made.id, label=name, recipients=readers))
     store.saw(made.id, name, site=site, path=folder.path)
     return store.get(made.id)

@@ -1,13 +1,13 @@
 """Calls to one engine's control API: JSON over HTTP on a unix socket (docs/engine-api.yaml)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from drover.engine.certificates import Credentials
-from drover.engine.status import DeviceStatus, EngineInfo, EngineStatus, VdiskStatus
+from drover.engine.status import DeviceStatus, EngineInfo, EngineStatus, SampleStatus, VdiskStatus
 from drover.errors import EngineError
 from drover.model.migration import OnReadError
 
@@ -33,6 +33,16 @@ def file(path: str, *, create: bool = False) -> Endpoint:
 def block(path: str) -> Endpoint:
     """A VDISK on a block device."""
     return {"type": "block", "path": path}
+
+
+def pattern(seed: int) -> Endpoint:
+    """For a source: bytes that are made, never zero, and do not compress."""
+    return {"type": "pattern", "seed": seed}
+
+
+def discard() -> Endpoint:
+    """For a destination: takes everything and keeps nothing; it cannot be compared or verified."""
+    return {"type": "discard"}
 
 
 class EngineClient:
@@ -111,9 +121,31 @@ class EngineClient:
         body = {"epoch": number, "endpoint": dict(endpoint), "bitmap": bitmap}
         self._call("POST", f"/v1/vdisks/{name}/epochs", body)
 
+    def extents(self, name: str, number: int, extents: Sequence[tuple[int, int]]) -> None:
+        """An epoch of these offsets and lengths (8,192 at most) instead of a bitmap's, to probe a link."""
+        self._call("POST", f"/v1/vdisks/{name}/epochs", {"epoch": number, "extents": list(extents)})
+
     def verify(self, name: str, scope: str) -> None:
         """Compares hashes of both sides; chunks that differ are sent again."""
         self._call("POST", f"/v1/vdisks/{name}/verify", {"scope": scope, "repair": True})
+
+    def start_sample(
+        self, endpoint: Endpoint, *, size: int, chunks: int, seed: int = 0, rate: int | None = None
+    ) -> int:
+        """Begins to read up to `chunks` (16,384 at most) allocated chunks, at `rate` bytes/s at most; its number."""
+        body = {"endpoint": dict(endpoint), "size": size, "chunks": chunks, "seed": seed, "rate": rate}
+        return int(self._call("POST", "/v1/samples", body)["id"])
+
+    def sample(self, number: int) -> SampleStatus:
+        return SampleStatus.model_validate(self._call("GET", f"/v1/samples/{number}"))
+
+    def remove_sample(self, number: int) -> None:
+        """Ends a sample if it is being taken, and forgets it."""
+        self._call("DELETE", f"/v1/samples/{number}")
+
+    def set_connections(self, connections: int) -> None:
+        """So many connections from now on, 1 to 64, while the session goes on. For a source."""
+        self._call("PATCH", "/v1/link", {"connections": connections})
 
     def retry(self, name: str) -> None:
         self._call("POST", f"/v1/vdisks/{name}/retry", {})

@@ -136,6 +136,39 @@ class DeviceStatus(_Answer):
     loads: list[Load] = []
 
 
+class TcpTotals(_Answer):
+    """What TCP connections sent. Segments are those with data; bytes are without the headers of TCP and IP."""
+
+    segments: int = 0
+    """Repetitions too."""
+    retransmitted_segments: int = 0
+    spurious_segments: int = 0
+    """Of the retransmitted: the peer had them already."""
+    sent_wire_bytes: int = 0
+    retransmitted_bytes: int = 0
+    delivered_bytes: int = 0
+    """Arrived at the peer's kernel, behind a gap too."""
+    busy_seconds: float = 0
+    receiver_limited_seconds: float = 0
+    """Of the busy ones: the receive buffer of the peer held it up."""
+    sender_limited_seconds: float = 0
+    """Of the busy ones: the own send buffer held it up."""
+
+
+class Tcp(TcpTotals):
+    """What the kernel says of one TCP connection; 0 for what it does not tell."""
+
+    round_trip_seconds: float = 0
+    round_trip_deviation_seconds: float = 0
+    min_round_trip_seconds: float = 0
+    mss: int = 0
+    path_mtu: int = 0
+    congestion_window: int = 0
+    """In segments."""
+    congestion: str = ""
+    delivery_rate: int = 0
+
+
 class Connection(_Answer):
     """One connection of the link: `up`, `connecting`, or `waiting` to be dialled again."""
 
@@ -146,6 +179,7 @@ class Connection(_Answer):
     round_trip_seconds: float | None = None
     sent_bytes: int = 0
     received_bytes: int = 0
+    tcp: Tcp | None = None
 
 
 class LinkStatus(_Answer):
@@ -160,6 +194,8 @@ class LinkStatus(_Answer):
     received_bytes: int = 0
     round_trip_seconds: float | None = None
     reconnects: int = 0
+    tcp: TcpTotals = TcpTotals()
+    """Of the session, with the connections that have ended."""
 
 
 class EngineStatus(_Answer):
@@ -177,6 +213,40 @@ class EngineStatus(_Answer):
     def on_device(self, device: str) -> int:
         """Bytes that are on this device and that the destination does not have; only a source's engine knows."""
         return sum(vdisk.background.devices.get(device, 0) for vdisk in self.vdisks.values())
+
+
+class SampledChunk(_Answer):
+    """One chunk of a sample. The bytes by method are what would travel; 0 for a chunk of zeros."""
+
+    offset: int
+    bytes: int
+    zero_bytes: int
+    lz4_bytes: int
+    zstd_bytes: int
+    hash: str
+
+
+class SampleStatus(_Answer):
+    """What chunks chosen at random among the allocated ones hold; figures but `read_bytes` come when it is done."""
+
+    state: Literal["running", "done", "failed"]
+    error: str | None = None
+    read_bytes: int = 0
+    allocated_bytes: int = 0
+    """Of the whole VDISK."""
+    allocated_chunks: int = 0
+    sampled_chunks: int = 0
+    sampled_bytes: int = 0
+    zero_bytes: int = 0
+    unreadable_chunks: int = 0
+    """They were chosen, and are in none of the figures."""
+    compressed_bytes: dict[str, int] = {}
+    """By method: `lz4`, `zstd`."""
+    speeds: dict[str, float] = {}
+    """Bytes/s of one core, by method."""
+    read_seconds: float = 0
+    """Without the waiting for the rate."""
+    chunks: list[SampledChunk] = []
 
 
 class EngineInfo(_Answer):

@@ -5,6 +5,7 @@ import time
 from drover.engine.client import Endpoint, block, file, nbd
 from drover.engine.launcher import EngineHome
 from drover.errors import HostError
+from drover.platforms.libvirt.capture import Capture
 from drover.platforms.libvirt.host import spawn
 
 
@@ -36,6 +37,19 @@ def is_readable(home: EngineHome, path: str) -> bool:
     return home.host.run("head", "-c", "1", "--", path, check=False).returncode == 0
 
 
+def live_volumes(home: EngineHome, capture: Capture, vdisks: list[str]) -> dict[str, Endpoint]:
+    """Where to read the VDISKs of a running VM: raw ones past QEMU, the others as QEMU exports them.
+
+    The bytes of a raw VDISK are in its file as soon as QEMU has completed a write, through the host's page cache or
+    past it, and whoever reads the file spares the thread that serves the guest.
+    """
+    readable = {name: path for name, path in capture.raw().items() if is_readable(home, path)}
+    return {
+        name: raw_volume(home, readable[name]) if name in readable else nbd(capture.socket, capture.export(name))
+        for name in vdisks
+    }
+
+
 def close_volume(home: EngineHome, vdisk: str) -> None:
     """Ends our NBD server of a volume, if there is one, with everything flushed. Raises HostError."""
     pid_file = home.file(f"{vdisk}.pid")
@@ -53,9 +67,15 @@ def _serving(home: EngineHome, pid_file: str) -> bool:
     return home.host.run("sh", "-c", script, "drover-look", pid_file, check=False).returncode == 0
 
 
+def _listens(home: EngineHome, socket: str) -> bool:
+    """Whether somebody accepts connections on `socket`: it is there a moment earlier (proc(5), `/proc/net/unix`)."""
+    script = 'grep -F " 00010000 " /proc/net/unix | grep -qF -- " $1"'
+    return home.host.run("sh", "-c", script, "drover-look", socket, check=False).returncode == 0
+
+
 def _wait_for(home: EngineHome, vdisk: str, socket: str, pid_file: str) -> None:
     deadline = time.monotonic() + 15
-    while home.host.run("test", "-S", socket, check=False).returncode != 0:
+    while not _listens(home, socket):
         if time.monotonic() > deadline or not _serving(home, pid_file):
             log = home.host.run("tail", "-n", "3", home.file(f"{vdisk}.log"), check=False).stdout.decode(
                 errors="replace"

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drover.model.latency import LatencyBudget
 
+INTERRUPTED = "interrupted"
+"""The reason of a migration that the administrator stopped."""
+
 
 class State(StrEnum):
     """Where a migration is. The values are what the administrator reads."""
@@ -143,6 +146,10 @@ class CutoverFacts(BaseModel):
     """How far a cutover went. The order of the fields is the order of events; times are Unix seconds."""
 
     mode: Cutover
+    attempt: int | None = None
+    """Of its group, if it is in one."""
+    was_off: bool = False
+    """The VM had been shut off before: nothing starts it."""
     stopping_at: float
     stopped_at: float | None = None
     last_epoch_bytes: int | None = None
@@ -151,9 +158,16 @@ class CutoverFacts(BaseModel):
     roots: dict[str, tuple[str, str]] = {}
     """Root hashes by VDISK, as the source and as the destination worked them out."""
     memory_bytes: int | None = None
+    memory_wire_bytes: int | None = None
+    """What its image took on the wire."""
+    left_at: float | None = None
+    """When the source VM had ended, its memory saved."""
     source_off: bool = False
     """The source VM is, or is about to be, stopped for good: from here the way leads forward, or back by a start."""
     memory_moved: bool = False
+    memory_moved_at: float | None = None
+    handed_over: bool = False
+    """The VM is, or is about to be, the destination's: whoever starts it there may write, so nothing leads back."""
     started_at: float | None = None
 
     @property
@@ -162,6 +176,25 @@ class CutoverFacts(BaseModel):
         if self.started_at is None or self.stopped_at is None:
             return None
         return self.started_at - self.stopping_at
+
+
+class Timings(BaseModel):
+    """When the phases of a migration ended, Unix seconds, and what they moved, bytes: later forecasts learn from it."""
+
+    replicating_at: float | None = None
+    copied_at: float | None = None
+    compared_at: float | None = None
+    """When the hashes of all VDISKs had been compared once while the VM runs."""
+    content_bytes: int = 0
+    """What the background sent that was not zeros, before compression."""
+    wire_bytes: int = 0
+    """What had gone over the link when all was copied."""
+    looks: int = 0
+    """While copying, those at which something limited the copy,"""
+    unhindered_looks: int = 0
+    """and those at which that was a disk or a processor, not the link."""
+    memory: int = 0
+    """The VM's, as it is configured."""
 
 
 class Facts(BaseModel):
@@ -189,6 +222,7 @@ class Facts(BaseModel):
     certificate: str | None = None
     unreadable: dict[str, Unreadable] = {}
     """By VDISK name; those that have none are left out."""
+    timings: Timings = Timings()
     sent_bytes: int = 0
     """Bytes that earlier engines of this migration put on the wire."""
     device_paths: dict[str, str] = {}

@@ -29,6 +29,8 @@ class Vm:
     uuid: str
     running: bool
     memory: int
+    resident: int | None = None
+    """Bytes of the host's memory that the VM takes now; None if it does not run or the platform does not say."""
     machine: str
     arch: str
     virtualisation: str
@@ -49,4 +51,5 @@ class IoStatistics:
     write_bytes: int
     read_requests: int
     write_requests: int
+    read_seconds: float
     write_seconds: float

@@ -3,30 +3,33 @@
 import contextlib
 import time
 
+import libvirt
+
 from drover.engine.volume import close_volume
-from drover.errors import DroverError, MigrationError, PlatformError
-from drover.model.migration import Cutover, State
+from drover.errors import DroverError, InputError, MigrationError, PlatformError
+from drover.model.migration import Cutover
 from drover.platforms.libvirt import power
+from drover.platforms.libvirt.connection import doing
 from drover.platforms.libvirt.inventory import find_domain, is_running
 from drover.platforms.libvirt.profile import NewDisk, translate
 from drover.platforms.libvirt.storage import find_pool
-from drover.replicator.cutover import MEMORY
 from drover.replicator.run import Run
+from drover.replicator.side import MEMORY
 
 
-def arrive(run: Run) -> None:
-    """Hands the VDISKs over to the destination's hypervisor and starts the VM there. Repeatable.
+def get_ready(run: Run) -> libvirt.virDomain:
+    """Hands the VDISKs over to the destination's hypervisor and defines the VM there. Repeatable."""
+    release_vdisks(run)
+    return power.define(run.destination.connection, destination_profile(run, run.facts.domain_xml))
+
+
+def arrive(run: Run, domain: libvirt.virDomain) -> None:
+    """Starts the VM at the destination.
 
     Raises MigrationError if it does not start; then it has been started at the source again.
     """
     cutover = run.facts.cutover
     assert cutover is not None and cutover.source_off
-    run.enter(State.STARTING)
-    if is_running_at_destination(run):
-        return
-    release_vdisks(run)
-    xml = destination_profile(run, run.facts.domain_xml)
-    domain = power.define(run.destination.connection, xml)
     try:
         if cutover.mode is Cutover.RESUME:
             path = run.destination.home.file(MEMORY)
@@ -49,8 +52,8 @@ def arrive(run: Run) -> None:
 
 
 def is_running_at_destination(run: Run) -> bool:
-    """Whether the VM has a hypervisor process at the destination."""
-    with contextlib.suppress(DroverError):
+    """Whether the VM has a hypervisor process at the destination. Raises PlatformError if that cannot be told."""
+    with doing(f"looking for {run.migration.spec.vm} at the destination"), contextlib.suppress(InputError):
         return is_running(find_domain(run.destination.connection, run.facts.uuid))
     return False
 
@@ -85,7 +88,7 @@ def destination_profile(run: Run, xml: str) -> str:
 def turn_back(run: Run) -> None:
     """The way back after `source_off`, as long as the VM never ran at the destination: it runs at the source again.
 
-    Raises PlatformError if the source does not start it.
+    A VM that had been shut off before stays so. Raises PlatformError if the source does not start it.
     """
     cutover = run.facts.cutover
     assert cutover is not None
@@ -94,7 +97,7 @@ def turn_back(run: Run) -> None:
         power.undefine(stale)
     domain = power.define(run.source.connection, run.facts.domain_xml)
     domain.setAutostart(1 if run.facts.autostart else 0)
-    if not domain.isActive():
+    if not domain.isActive() and not cutover.was_off:
         if cutover.mode is Cutover.RESUME:
             power.restore(run.source.connection, run.source.home.file(MEMORY), None)
         else:

@@ -14,9 +14,8 @@ from drover.platforms.libvirt import power
 from drover.replicator.epochs import Epochs
 from drover.replicator.replicate import note_unreadable, raise_if_held
 from drover.replicator.run import Run
+from drover.replicator.side import MEMORY
 
-MEMORY = "memory"
-"""Name under which a memory image travels, as if it were a VDISK."""
 _PATIENCE = 3.0
 """A step of the cutover may take this many times the maximum downtime before the VM is given back to its users."""
 _LINK_PATIENCE = 5.0
@@ -27,10 +26,11 @@ _REPAIRS = 3
 def cut_over(run: Run, epochs: Epochs, mode: Cutover) -> None:
     """Stops the VM and makes the destination VDISKs equal to the source's, proved by hashes of both sides.
 
-    Raises DroverError; then the VM has to be given back with `give_back`.
+    Returns when the other VMs of its group are so far as well. Raises DroverError; then the VM has to be given back
+    with `give_back`.
     """
     facts = run.facts
-    facts.cutover = CutoverFacts(mode=mode, stopping_at=time.time())
+    facts.cutover = CutoverFacts(mode=mode, attempt=run.barrier.attempt, stopping_at=time.time())
     run.enter(State.CUTTING_OVER, f"cutting over ({mode})")
     process = run.process
     run.guard.arm(resume=True)
@@ -42,8 +42,12 @@ def cut_over(run: Run, epochs: Epochs, mode: Cutover) -> None:
     if run.process != process:
         raise PlatformError(f"{run.migration.spec.vm} got another hypervisor process while it was stopped")
     run.save()
+    sent = run.source.engine.status().link.sent_bytes
     _last_epoch(run, epochs)
     verify_stopped(run)
+    facts.sent_bytes += run.source.engine.status().link.sent_bytes - sent
+    run.save()
+    run.barrier.stands_still()
 
 
 def verify_stopped(run: Run) -> None:
@@ -89,6 +93,8 @@ def leave_source(run: Run) -> None:
         power.save(run.domain, run.source.home.file(MEMORY))
     power.destroy(run.domain)
     power.leave_behind(run.domain, migration=run.migration.id, destination=run.destination.uri)
+    cutover.left_at = cutover.left_at or time.time()
+    run.save()
 
 
 def move_memory(run: Run) -> None:
@@ -100,6 +106,7 @@ def move_memory(run: Run) -> None:
     path = run.source.home.file(MEMORY)
     size = int(run.source.host.run("stat", "-c", "%s", path).stdout)
     there = run.destination.home.file(MEMORY)
+    sent = run.source.engine.status().link.sent_bytes
     run.destination.engine.put_vdisk(MEMORY, size=size, endpoint=file(there, create=True))
     run.source.engine.put_vdisk(MEMORY, size=size, endpoint=file(path))
     run.source.engine.background(MEMORY, "copy")
@@ -111,7 +118,9 @@ def move_memory(run: Run) -> None:
         raise MigrationError(
             "the memory image arrived damaged", remedy=f"`drover resume {run.migration.id}` sends it again"
         )
-    cutover.memory_bytes, cutover.memory_moved = size, True
+    cutover.memory_bytes, cutover.memory_moved, cutover.memory_moved_at = size, True, time.time()
+    cutover.memory_wire_bytes = status.link.sent_bytes - sent
+    run.facts.sent_bytes += cutover.memory_wire_bytes
     run.save()
 
 

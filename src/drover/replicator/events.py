@@ -1,9 +1,11 @@
 """What a running migration tells whoever watches it: messages, changes of state, progress."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from drover.estimator.remaining import Expected
 from drover.model.migration import State
 
 
@@ -66,6 +68,9 @@ class Progress:
     epoch_seconds: float = 0.0
     predicted_downtime: float | None = None
     time_left: float | None = None
+    """Until the background is through at today's rate."""
+    expected: Expected | None = None
+    """Until the end, and the downtime, with the limits of 80 of 100 cases."""
     link: str = "connecting"
     latency: Latency | None = None
     """None without a latency budget, and when all is copied."""
@@ -80,6 +85,8 @@ class Progress:
     """Bytes that could not be read and arrive as zeros."""
     holding: str | None = None
     """Why the cutover gate is shut, or what devices wait for."""
+    at: float = field(default_factory=time.time)
+    """Unix seconds."""
 
     @property
     def size(self) -> int:
@@ -95,7 +102,16 @@ class Progress:
 
     def as_json(self) -> dict[str, Any]:
         totals = {"size": self.size, "done": self.done, "loaded": self.loaded}
-        return {"event": "progress", **asdict(self), **totals}
+        return {"event": "progress", **asdict(self), **totals, "expected": self._expected()}
+
+    def _expected(self) -> dict[str, Any] | None:
+        if self.expected is None:
+            return None
+        left = self.expected.time_left
+        return {
+            "time_left": left.model_dump() if left else None,
+            "downtime": self.expected.downtime.model_dump(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +121,8 @@ class Message:
     migration: str
     text: str
     state: State
+    at: float = field(default_factory=time.time)
+    """Unix seconds."""
 
     def as_json(self) -> dict[str, Any]:
         return {"event": "message", **asdict(self)}

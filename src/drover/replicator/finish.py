@@ -51,9 +51,9 @@ def cancel(run: Run) -> None:
 
     Raises MigrationError if the VM runs at the destination already: then its copies are the VM.
     """
-    if is_running_at_destination(run) or (run.facts.cutover and run.facts.cutover.started_at):
+    if is_running_at_destination(run) or (run.facts.cutover and run.facts.cutover.handed_over):
         raise MigrationError(
-            f"{run.migration.spec.vm} runs at the destination already",
+            f"{run.migration.spec.vm} has been handed over to the destination already, where it may have run",
             remedy=f"`drover resume {run.migration.id}` finishes the migration",
         )
     if run.facts.cutover and run.facts.cutover.source_off:
@@ -65,6 +65,7 @@ def cancel(run: Run) -> None:
         give_back(run)
     lift_write_limits(run)
     remove_histograms(run)
+    run.barrier.leave()
     if is_running(run.domain) and run.facts.captured:
         run.capture().stop()
     remove_engines(run)

@@ -3,13 +3,13 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from drover.errors import DroverError, EngineError, HoldError, InputError, MigrationError
+from drover.errors import DroverError, EngineError, GroupError, HoldError, InputError, MigrationError
 from drover.model.device import Use
-from drover.model.migration import Cutover, CutoverFacts, Facts, Migration, Spec, State
+from drover.model.migration import INTERRUPTED, Cutover, CutoverFacts, Facts, Migration, Spec, State
 from drover.platforms.libvirt import power
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.inventory import find_domain, is_running
-from drover.replicator.arrive import arrive, close_vdisks, is_running_at_destination, turn_back
+from drover.replicator.arrive import arrive, close_vdisks, get_ready, is_running_at_destination, turn_back
 from drover.replicator.backpressure import lift_write_limits
 from drover.replicator.check import Report
 from drover.replicator.cutover import cut_over, give_back, leave_source, move_memory
@@ -20,6 +20,7 @@ from drover.replicator.replicate import Outcome, Replication
 from drover.replicator.run import Run
 from drover.replicator.stopped import replicate_stopped
 from drover.replicator.throttle import remove_histograms
+from drover.replicator.undisturbed import undisturbed
 from drover.store import DeviceStore, MigrationStore
 
 _ATTEMPTS = 10
@@ -64,21 +65,31 @@ def migrate(run: Run) -> None:
     except DroverError as error:
         _stop(run, State.PAUSED if isinstance(error, MigrationError) else State.FAILED, error)
         raise
-    except KeyboardInterrupt:
-        _stop(run, State.PAUSED, MigrationError("interrupted", remedy=f"`drover resume {run.migration.id}` goes on"))
+    except KeyboardInterrupt as interrupt:
+        with undisturbed():
+            _back_at_the_source(run, interrupt)
+            _stop(run, State.PAUSED, MigrationError(INTERRUPTED, remedy=f"`drover resume {run.migration.id}` goes on"))
         raise
 
 
 def _to_the_end(run: Run) -> None:
-    cutover = run.facts.cutover
-    if cutover is None or not _is_past_return(run, cutover):
-        give_back(run)
-        lift_write_limits(run)
-        remove_histograms(run)
-        _replicate_and_stop(run)
-    else:
-        leave_source(run)
-    _forward(run)
+    for attempt in range(_ATTEMPTS):
+        cutover = run.facts.cutover
+        if cutover is None or not _is_past_return(run, cutover):
+            give_back(run)
+            run.barrier.begin()
+            lift_write_limits(run)
+            remove_histograms(run)
+            _replicate_and_stop(run)
+        else:
+            leave_source(run)
+        try:
+            _forward(run)
+            break
+        except GroupError as error:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            run.say(f"{run.migration.spec.vm} runs on at the source: {error}")
     finish(run)
 
 
@@ -90,32 +101,40 @@ def _is_past_return(run: Run, cutover: CutoverFacts) -> bool:
 def _replicate_and_stop(run: Run) -> None:
     """Until both sides are equal and the source VM is off."""
     for attempt in range(_ATTEMPTS):
-        if not prepare(run):
-            replicate_stopped(run)
-            return
-        replication = Replication(run)
         try:
-            outcome, mode = replication.until_gate_opens()
-        finally:
-            replication.free()
-        if outcome is Outcome.VM_OFF:
-            continue
-        try:
-            cut_over(run, replication.epochs, mode)
-            _hand_over(run)
-        except EngineError as error:
-            _give_back_unless_off(run)
-            if not is_gone(error) or attempt == _ATTEMPTS - 1:
+            if _stopped_and_equal(run):
+                return
+        except BaseException as error:
+            begun = run.facts.cutover is not None
+            with undisturbed():
+                _back_at_the_source(run, error)
+            if not begun or not _worth_another_try(error) or attempt == _ATTEMPTS - 1:
                 raise
-            run.say(f"the cutover was taken back, {run.migration.spec.vm} runs on at the source: {error.message}")
-        except BaseException:
-            _give_back_unless_off(run)
-            raise
-        else:
-            return
+            run.say(f"the cutover was taken back, {run.migration.spec.vm} runs on at the source: {error}")
     raise MigrationError(
         f"{run.migration.spec.vm} is switched off and on again and again", remedy="try when it is quiet"
     )
+
+
+def _stopped_and_equal(run: Run) -> bool:
+    """False if the VM was switched off before its cutover began."""
+    if not prepare(run):
+        replicate_stopped(run)
+        return True
+    replication = Replication(run)
+    try:
+        outcome, mode = replication.until_gate_opens()
+    finally:
+        replication.free()
+    if outcome is Outcome.VM_OFF:
+        return False
+    cut_over(run, replication.epochs, mode)
+    _hand_over(run)
+    return True
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, GroupError) or (isinstance(error, EngineError) and is_gone(error))
 
 
 def _hand_over(run: Run) -> None:
@@ -128,9 +147,18 @@ def _hand_over(run: Run) -> None:
         run.say(f"closing the destination's VDISKs takes another try: {error}")
 
 
-def _give_back_unless_off(run: Run) -> None:
-    if run.facts.cutover is not None and not _is_past_return(run, run.facts.cutover):
-        give_back(run)
+def _back_at_the_source(run: Run, error: BaseException) -> None:
+    """The VM runs at the source again, and its group hears why, unless it has been handed over to the destination."""
+    cutover = run.facts.cutover
+    if cutover is not None and cutover.handed_over:
+        return
+    try:
+        if cutover is not None and _is_past_return(run, cutover):
+            turn_back(run)
+        else:
+            give_back(run)
+    finally:
+        run.barrier.failed(error)
 
 
 def _forward(run: Run) -> None:
@@ -138,20 +166,35 @@ def _forward(run: Run) -> None:
     cutover = run.facts.cutover
     assert cutover is not None and cutover.verified_at is not None
     if is_running_at_destination(run):
-        cutover.started_at = cutover.started_at or time.time()
+        cutover.handed_over, cutover.started_at = True, cutover.started_at or time.time()
         run.save()
+        run.barrier.runs()
         return
     run.enter(State.STARTING)
-    if cutover.mode is Cutover.RESUME and not cutover.memory_moved:
-        try:
+    try:
+        if cutover.mode is Cutover.RESUME and not cutover.memory_moved:
             _move_memory(run)
-        except DroverError as error:
-            turn_back(run)
-            raise MigrationError(
-                f"the memory of {run.migration.spec.vm} could not be moved, it runs on at the source: {error.message}",
-                remedy=f"`drover resume {run.migration.id}` tries again",
-            ) from error
-    arrive(run)
+        domain = get_ready(run)
+        run.barrier.can_start()
+    except DroverError as error:
+        with undisturbed():
+            _back_at_the_source(run, error)
+        if isinstance(error, GroupError) or run.facts.cutover is not None:
+            raise
+        raise MigrationError(
+            f"{run.migration.spec.vm} could not leave for the destination and runs on at the source: {error.message}",
+            remedy=f"`drover resume {run.migration.id}` tries again",
+        ) from error
+    if late := run.barrier.wait_for_turn():
+        run.say(f"{run.migration.spec.vm} starts though {late} of its group, which come first, do not run")
+    cutover.handed_over = True
+    run.save()
+    try:
+        arrive(run, domain)
+    except DroverError as error:
+        run.barrier.failed(error)
+        raise
+    run.barrier.runs()
 
 
 def _move_memory(run: Run) -> None:

@@ -5,6 +5,7 @@ from drover.model.migration import State
 from drover.platforms.libvirt.inventory import is_running
 from drover.platforms.libvirt.storage import create_volume, volume_path
 from drover.replicator.run import Run
+from drover.replicator.side import MEMORY
 
 
 def prepare(run: Run) -> bool:
@@ -41,6 +42,7 @@ def _drop_strangers(run: Run) -> None:
     for side in (run.source, run.destination):
         for name in set(side.engine.status().vdisks) - set(run.vdisk_names):
             side.engine.remove_vdisk(name)
+    run.destination.host.run("rm", "-f", run.destination.home.file(MEMORY))
 
 
 def create_volumes(run: Run) -> None:

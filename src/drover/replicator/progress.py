@@ -3,6 +3,8 @@
 import time
 
 from drover.engine.status import EngineStatus, VdiskStatus
+from drover.estimator.answer import Estimator
+from drover.estimator.remaining import Expected, Sight
 from drover.platforms.libvirt.inventory import io_statistics, is_running
 from drover.replicator.convergence import Load
 from drover.replicator.epochs import Epochs
@@ -38,6 +40,7 @@ class Reporter:
         self._dirty: dict[str, int] = {}
         self._amplification = Amplification()
         self._looked_at = 0.0
+        self._remaining = Estimator(run.store.folder).meanwhile(run.migration, run.domain.maxMemory() * 1024)
 
     @property
     def writes(self) -> Writes:
@@ -72,11 +75,28 @@ class Reporter:
             link_rate=rate,
         )
 
+    def expect(self, status: EngineStatus, outlook: Outlook, *, by_road: bool) -> Expected | None:
+        """Time left and downtime, forecast anew; None while too little is known, or a device is on its way."""
+        if by_road or status.link.state != "up":
+            return None
+        backgrounds = [vdisk.background for vdisk in status.vdisks.values()]
+        return self._remaining.look(
+            Sight(
+                at=time.monotonic(),
+                elapsed=time.time() - self._run.migration.created_at,
+                done=sum(background.done_bytes for background in backgrounds),
+                left=sum(background.pending_bytes for background in backgrounds),
+                unverified=outlook.unverified,
+                capacity=outlook.rate,
+            )
+        )
+
     def report(
         self,
         status: EngineStatus,
         predicted: float | None,
         *,
+        expected: Expected | None = None,
         holding: str | None = None,
         latency: Latency | None = None,
         slowed: Slowed | None = None,
@@ -101,9 +121,10 @@ class Reporter:
                 epoch_seconds=self._epochs.seconds,
                 predicted_downtime=predicted,
                 time_left=left / rate if rate > 0 and left else None,
+                expected=expected,
                 link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
                 verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
-                limited_by=self._limit(status),
+                limited_by=self.limit(status),
                 unreadable=sum(vdisk.unreadable.bytes for vdisk in status.vdisks.values()),
                 holding=holding,
                 latency=latency,
@@ -112,7 +133,7 @@ class Reporter:
             )
         )
 
-    def _limit(self, status: EngineStatus) -> str | None:
+    def limit(self, status: EngineStatus) -> str | None:
         """What limits most VDISKs. Only the destination knows whether a link waits for its disk."""
         limits = [vdisk.limited_by for vdisk in status.vdisks.values() if vdisk.limited_by]
         most = max(limits, key=limits.count, default=None)
@@ -139,6 +160,7 @@ class Reporter:
                 meter.add(total.write_bytes)
             self._requests.add(sum(total.write_requests for total in totals))
             self._dirty = self._run.capture().dirty(self._run.facts.epoch)
+            self._remaining.saw_writes(time.monotonic() - self._epochs.sealed_at, sum(self._dirty.values()))
             written = sum(total.write_bytes for total in totals)
             self._amplification.add(self._run.facts.epoch, sum(self._dirty.values()), written)
 

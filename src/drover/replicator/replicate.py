@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from drover.engine.status import EngineStatus
 from drover.errors import EngineError, HoldError, MigrationError, PlatformError
-from drover.model.migration import Cutover, OnReadError, State, Unreadable
+from drover.model.migration import Cutover, OnReadError, State, Timings, Unreadable
 from drover.model.units import format_duration, format_size
 from drover.platforms.libvirt.inventory import is_running
 from drover.replicator import gate
@@ -82,6 +82,7 @@ class Replication:
         run.enter(State.REPLICATING)
         self._process = run.process
         self._verified_once = self._verifying = False
+        run.facts.timings = Timings(replicating_at=time.time(), memory=run.domain.maxMemory() * 1024)
         self.throttle.begin()
         self.transport.begin()
 
@@ -105,12 +106,18 @@ class Replication:
         mode, predicted = gate.choose(run.migration.spec.cutover, outlook, run.migration.spec.max_downtime)
         opened = settled and copied and self._warm_verified(status) and status.link.state == "up"
         opened = opened and bool(self.epochs.sizes)
+        self._note_timings(status, copied=copied)
         self.throttle.look(status, copied=copied, writes_slowed=self.backpressure.limit is not None)
         holding = self.transport.look(status)
         if opened:
             run.enter(State.READY)
-            if predicted <= run.migration.spec.max_downtime:
-                return mode
+        fits = predicted <= run.migration.spec.max_downtime if opened else None
+        waiting = run.barrier.waits_for(fits)
+        if fits and waiting is None:
+            return mode
+        if fits:
+            holding = waiting
+        elif opened:
             holding = self._hold(predicted, outlook, mode)
         if status.link.state == "up" and not self.transport.by_road:
             room = gate.room(predicted, run.migration.spec.max_downtime, outlook) if self._verified_once else None
@@ -118,6 +125,7 @@ class Replication:
         self.reporter.report(
             status,
             predicted,
+            expected=self.reporter.expect(status, outlook, by_road=self.transport.by_road),
             holding=holding,
             latency=self.throttle.progress,
             slowed=self.backpressure.cost(self.reporter.writes),
@@ -138,6 +146,19 @@ class Replication:
         self.run.say(
             f"{held} of {format_size(total)} are stable at the destination; {format_size(left)} are left {todo}"
         )
+
+    def _note_timings(self, status: EngineStatus, *, copied: bool) -> None:
+        """For later forecasts; a new engine begins them anew."""
+        timings = self.run.facts.timings
+        if not copied and (limit := self.reporter.limit(status)):
+            timings.looks += 1
+            timings.unhindered_looks += limit in ("source", "destination", "processor")
+        if copied and timings.copied_at is None:
+            timings.copied_at = time.time()
+            timings.content_bytes = sum(vdisk.sent.raw_bytes for vdisk in status.vdisks.values())
+            timings.wire_bytes = status.link.sent_bytes
+        if self._verified_once and timings.compared_at is None:
+            timings.compared_at = time.time()
 
     def _maybe_seal(self, copied: bool, status: EngineStatus) -> None:
         busy = any(vdisk.epoch and vdisk.epoch.state in ("reading", "sending") for vdisk in status.vdisks.values())

@@ -6,17 +6,18 @@ from typing import Self
 
 import libvirt
 
-from drover.engine.client import Endpoint, nbd
+from drover.engine.client import Endpoint
 from drover.engine.join import addresses, join
 from drover.engine.status import EngineStatus
-from drover.engine.volume import close_volume, is_readable, open_volume, raw_volume
+from drover.engine.volume import close_volume, live_volumes, open_volume
 from drover.errors import MigrationError
+from drover.guard import Guard
 from drover.model.migration import Facts, Migration, ReplicaVdisk, State
-from drover.platforms.libvirt.capture import Capture
+from drover.platforms.libvirt.capture import Capture, export_socket
 from drover.platforms.libvirt.host import address_of
 from drover.platforms.libvirt.inventory import find_domain
+from drover.replicator.barrier import Barrier
 from drover.replicator.events import Message, Observer
-from drover.replicator.guard import Guard
 from drover.replicator.side import Side
 from drover.store import MigrationStore
 
@@ -31,6 +32,7 @@ class Run:
         self.source = Side("source", migration.spec.source, migration.id)
         self.destination = Side("destination", migration.spec.destination, migration.id)
         self.domain: libvirt.virDomain = find_domain(self.source.connection, migration.facts.uuid)
+        self.barrier = Barrier(migration, store.folder)
         self.guard = Guard(self.source.uri, migration.facts.uuid, self.vdisk_names)
 
     def __enter__(self) -> Self:
@@ -80,11 +82,8 @@ class Run:
         return int(find_domain(self.source.connection, self.facts.uuid).ID())
 
     def capture(self) -> Capture:
-        """The capture of the VM as it runs now; QEMU's folder changes with each start of the VM."""
-        pattern = f"/var/lib/libvirt/qemu/domain-{self.process}-*"
-        found = self.source.host.run("sh", "-c", f"ls -d {pattern}", check=False).stdout.decode().split("\n")[0]
-        folder = found or "/var/lib/libvirt/qemu"
-        return Capture(self.domain, self.vdisk_names, f"{folder}/drover.sock")
+        """The capture of the VM as it runs now."""
+        return Capture(self.domain, self.vdisk_names, export_socket(self.source.host, self.process))
 
     def connect_engines(self) -> None:
         """Starts both engines if need be and joins them, under a new fencing token and new certificates.
@@ -136,18 +135,8 @@ class Run:
             )
 
     def live_endpoints(self, capture: Capture) -> dict[str, Endpoint]:
-        """Where to read the VDISKs of the running VM: raw ones past QEMU, the others as QEMU exports them.
-
-        The bytes of a raw VDISK are in its file as soon as QEMU has completed a write, through the host's page cache
-        or past it, and whoever reads the file spares the thread that serves the guest.
-        """
-        readable = {name: path for name, path in capture.raw().items() if is_readable(self.source.home, path)}
-        return {
-            name: raw_volume(self.source.home, readable[name])
-            if name in readable
-            else nbd(capture.socket, capture.export(name))
-            for name in self.vdisk_names
-        }
+        """Where to read the VDISKs of the running VM."""
+        return live_volumes(self.source.home, capture, self.vdisk_names)
 
     def stopped_endpoints(self) -> dict[str, Endpoint]:
         """The VDISKs of a VM that has no hypervisor process, opened read-only on its host."""

@@ -7,6 +7,9 @@ from drover.engine.launcher import EngineHome
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.host import Host, host_of
 
+MEMORY = "memory"
+"""Name under which a memory image travels, as if it were a VDISK."""
+
 
 class Side:
     """`role` is `source` or `destination`. Opening raises InputError if the site cannot be reached."""

@@ -27,15 +27,20 @@ def replicate_stopped(run: Run) -> None:
         status = run.source.engine.status()
         raise_if_held(run, status, run.vdisk_names)
         reporter.outlook(status)
-        reporter.report(status, None, holding=transport.look(status))
-        if all(vdisk.background.state == "done" for vdisk in status.vdisks.values()):
+        copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
+        waiting = run.barrier.waits_for(copied)
+        reporter.report(status, None, holding=transport.look(status) or (waiting if copied else None))
+        if copied and waiting is None:
             break
         _refuse_if_started(run)
         time.sleep(TICK)
     now = time.time()
-    run.facts.cutover = CutoverFacts(mode=Cutover.MANUAL, stopping_at=now, stopped_at=now)
+    run.facts.cutover = CutoverFacts(
+        mode=Cutover.MANUAL, attempt=run.barrier.attempt, was_off=True, stopping_at=now, stopped_at=now
+    )
     run.enter(State.CUTTING_OVER)
     verify_stopped(run)
+    run.barrier.stands_still()
     _refuse_if_started(run)
     run.facts.compare = False
     run.facts.cutover.source_off = True

@@ -3,9 +3,10 @@
 import fcntl
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -24,7 +25,7 @@ _migrations = sa.Table(
     sa.Column("remedy", sa.String),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("facts", sa.JSON, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False, index=True),
     sa.Column("updated_at", sa.Float, nullable=False),
 )
 _events = sa.Table(
@@ -36,6 +37,10 @@ _events = sa.Table(
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("text", sa.String, nullable=False),
 )
+
+
+_PATIENCE = 0.2
+"""Seconds for which a migration that is held may be let go."""
 
 
 class MigrationStore:
@@ -73,6 +78,50 @@ class MigrationStore:
         migrations = [_migration(row) for row in rows]
         return [m for m in migrations if include_ended or not m.state.ended]
 
+    def page(
+        self,
+        *,
+        limit: int,
+        before: tuple[float, str] | None = None,
+        states: Sequence[State] = (),
+        vm: str | None = None,
+    ) -> list[Migration]:
+        """Newest first, those that come after `before`, (Unix seconds of its creation, id); `vm` may be a part."""
+        order = sa.tuple_(_migrations.c.created_at, _migrations.c.id)
+        query = sa.select(_migrations).order_by(_migrations.c.created_at.desc(), _migrations.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(order < sa.tuple_(*map(sa.literal, before)))
+        if states:
+            query = query.where(_migrations.c.state.in_(states))
+        if vm is not None:
+            query = query.where(_migrations.c.vm.contains(vm, autoescape=True))
+        with self._database.transaction() as db:
+            return [_migration(row) for row in db.execute(query).mappings()]
+
+    def count(self) -> dict[str, int]:
+        """How many there are, by state."""
+        query = sa.select(_migrations.c.state, sa.func.count()).group_by(_migrations.c.state)
+        with self._database.transaction() as db:
+            return {row[0]: row[1] for row in db.execute(query)}
+
+    def under_way(self) -> list[str]:
+        """Ids of those that have not ended."""
+        ended = [state for state in State if state.ended]
+        with self._database.transaction() as db:
+            return list(db.execute(sa.select(_migrations.c.id).where(_migrations.c.state.not_in(ended))).scalars())
+
+    def happened(self, after: int, limit: int) -> list[tuple[int, str, float, str, str]]:
+        """(number, migration, Unix seconds, kind, text) of what was noted after that number, oldest first."""
+        columns = (_events.c.number, _events.c.migration, _events.c.at, _events.c.kind, _events.c.text)
+        query = sa.select(*columns).where(_events.c.number > after).order_by(_events.c.number).limit(limit)
+        with self._database.transaction() as db:
+            return [tuple(row) for row in db.execute(query)]
+
+    def newest_event(self) -> int:
+        """The number of what was noted last; 0 if nothing was."""
+        with self._database.transaction() as db:
+            return db.execute(sa.select(sa.func.max(_events.c.number))).scalar() or 0
+
     def save(self, migration: Migration) -> None:
         """Stores the facts as they are now; the state stays what it was."""
         migration.updated_at = time.time()
@@ -107,16 +156,33 @@ class MigrationStore:
     @contextmanager
     def running(self, migration: Migration) -> Iterator[None]:
         """Holds a migration for this process; the kernel lets go of it if the process dies. Raises InputError."""
-        path = self.folder / f"{migration.id}.lock"
-        with path.open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"another drover process is running migration {migration.id} of {migration.spec.vm}",
-                    remedy="let it finish, or stop it first",
-                ) from None
+        with self._lock(migration.id) as lock:
+            # `is_running` holds it for a moment.
+            deadline = time.monotonic() + _PATIENCE
+            while not _take(lock):
+                if time.monotonic() > deadline:
+                    raise InputError(
+                        f"another drover process is running migration {migration.id} of {migration.spec.vm}",
+                        remedy=f"let it finish, or stop it first: `drover pause {migration.id}`",
+                    )
+                time.sleep(0.01)
             yield
+
+    def is_running(self, migration_id: str) -> bool:
+        """Whether a process holds this migration now."""
+        with self._lock(migration_id) as lock:
+            return not _take(lock)
+
+    def _lock(self, migration_id: str) -> IO[str]:
+        return (self.folder / f"{migration_id}.lock").open("a")
+
+
+def _take(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _row(migration: Migration) -> dict[str, object]:

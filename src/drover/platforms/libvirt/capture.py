@@ -15,6 +15,7 @@ import libvirt
 
 from drover.errors import PlatformError
 from drover.platforms.libvirt.connection import qmp
+from drover.platforms.libvirt.host import Host
 from drover.platforms.libvirt.inventory import Node, nodes
 
 GRANULARITY = 64 * 1024
@@ -22,12 +23,22 @@ GRANULARITY = 64 * 1024
 _NAME = re.compile(r"^drover-(\d+)$")
 
 
-class Capture:
-    """The writes of one running VM, captured for one migration. All methods raise PlatformError."""
+def export_socket(host: Host, process: int) -> str:
+    """Where the VM of this hypervisor process may serve NBD on its host; the folder changes with each start of it."""
+    found = host.run("sh", "-c", f"ls -d /var/lib/libvirt/qemu/domain-{process}-*", check=False).stdout.decode()
+    return f"{found.split(chr(10))[0] or '/var/lib/libvirt/qemu'}/drover.sock"
 
-    def __init__(self, domain: libvirt.virDomain, vdisks: list[str], socket: str) -> None:
+
+class Capture:
+    """The writes of one running VM, captured for one migration. All methods raise PlatformError.
+
+    Somebody else who only reads gives an `owner` and then ends no exports but his own.
+    """
+
+    def __init__(self, domain: libvirt.virDomain, vdisks: list[str], socket: str, *, owner: str = "") -> None:
         self._domain = domain
         self._vdisks = vdisks
+        self._prefix = f"drover-{owner}-" if owner else "drover-"
         self.socket = socket
         """Unix socket on the VM's host at which QEMU exports the VDISKs over NBD."""
 
@@ -84,7 +95,7 @@ class Capture:
     def export(self, vdisk: str) -> str:
         """Offers the live VDISK over NBD; the export's name. Repeating it is harmless."""
         self._serve()
-        name = f"drover-{vdisk}"
+        name = f"{self._prefix}{vdisk}"
         if name not in self._exports():
             self._export(name, next(node.node for node in self._nodes() if node.vdisk == vdisk), [])
         return name
@@ -94,7 +105,7 @@ class Capture:
         self._serve()
         result = {}
         for node in self._nodes():
-            name = f"drover-{node.vdisk}-epoch-{epoch}"
+            name = f"{self._prefix}{node.vdisk}-epoch-{epoch}"
             self._export(name, node.node, [f"drover-{epoch}"])
             result[node.vdisk] = name
         return result
@@ -107,11 +118,16 @@ class Capture:
         """Ends every export of ours."""
         self._withdraw(self._exports())
 
+    def close(self) -> None:
+        """Ends every export of ours, and the NBD server unless somebody else uses it."""
+        self.withdraw_all()
+        if not qmp(self._domain, "query-block-exports"):
+            with _unless("not running"):
+                qmp(self._domain, "nbd-server-stop")
+
     def stop(self) -> None:
         """Leaves QEMU as it was: no export, no NBD server, no bitmap of ours."""
-        self.withdraw_all()
-        with _unless("not running"):
-            qmp(self._domain, "nbd-server-stop")
+        self.close()
         self._remove([(node, name) for node in self._nodes() for name in _ours(node)])
 
     def _nodes(self) -> list[Node]:
@@ -137,9 +153,8 @@ class Capture:
             qmp(self._domain, "nbd-server-start", addr=address, **{"max-connections": 0})
 
     def _exports(self) -> list[str]:
-        return [
-            export["id"] for export in qmp(self._domain, "query-block-exports") if export["id"].startswith("drover-")
-        ]
+        ids = [str(export["id"]) for export in qmp(self._domain, "query-block-exports")]
+        return [name for name in ids if name.startswith(self._prefix)]
 
     def _export(self, name: str, node: str, bitmaps: list[str]) -> None:
         options = {"type": "nbd", "id": name, "name": name, "node-name": node, "writable": False, "bitmaps": bitmaps}

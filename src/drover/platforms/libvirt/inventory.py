@@ -58,12 +58,20 @@ def describe(domain: libvirt.virDomain) -> Vm:
         uuid=domain.UUIDString(),
         running=is_running(domain),
         memory=domain.maxMemory() * 1024,
+        resident=_resident(domain),
         machine=os_type.get("machine", ""),
         arch=os_type.get("arch", ""),
         virtualisation=profile.get("type", ""),
         vdisks=tuple(_vdisks(domain, profile)),
         networks=tuple(dict.fromkeys(filter(None, map(network_of, profile.findall("devices/interface"))))),
     )
+
+
+def _resident(domain: libvirt.virDomain) -> int | None:
+    with contextlib.suppress(libvirt.libvirtError):
+        kibibytes = domain.memoryStats().get("rss")
+        return None if kibibytes is None else int(kibibytes) * 1024
+    return None
 
 
 def network_of(interface: ET.Element) -> str | None:
@@ -76,7 +84,8 @@ def network_of(interface: ET.Element) -> str | None:
 
 def nodes(domain: libvirt.virDomain, vdisks: list[str]) -> list[Node]:
     """The block nodes of these VDISKs. Raises PlatformError if QEMU has lost one."""
-    profile = ET.fromstring(domain.XMLDesc(0))
+    with doing(f"reading the profile of {domain.name()}"):
+        profile = ET.fromstring(domain.XMLDesc(0))
     by_alias = {}
     for disk in profile.findall("devices/disk"):
         target, alias = disk.find("target"), disk.find("alias")
@@ -120,6 +129,7 @@ def io_statistics(domain: libvirt.virDomain, vdisk: str) -> IoStatistics:
         write_bytes=stats.get("wr_bytes", 0),
         read_requests=stats.get("rd_operations", 0),
         write_requests=stats.get("wr_operations", 0),
+        read_seconds=stats.get("rd_total_times", 0) / 1e9,
         write_seconds=stats.get("wr_total_times", 0) / 1e9,
     )
 

@@ -11,7 +11,7 @@ from drover.model.vm import Vdisk, Vm
 from drover.platforms.libvirt.connection import doing
 from drover.platforms.libvirt.profile import networks_in
 from drover.platforms.libvirt.storage import Pool, find_pool, pool_names, volume_path
-from drover.replicator.check.report import Report
+from drover.replicator.check.report import PoolRoom, Report
 
 _FORMATS = ("raw", "qcow2")
 
@@ -120,6 +120,7 @@ def _storage(report: Report, connection: libvirt.virConnect, vm: Vm, spec: Spec)
         if replica is not None:
             report.vdisks.append(replica)
     for name, pool in pools.items():
+        report.pools[name] = PoolRoom(needed=needed[name], free=pool.available)
         if pool.available < needed[name]:
             report.bad(
                 f"pool {name}",

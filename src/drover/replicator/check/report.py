@@ -19,6 +19,14 @@ class Finding:
     remedy: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class PoolRoom:
+    """What VDISKs take of a destination pool now and what it has left, in bytes."""
+
+    needed: int
+    free: int
+
+
 @dataclass
 class Report:
     """All findings, where each VDISK would go, and by which devices (complete only if every check passed)."""
@@ -29,6 +37,8 @@ class Report:
     """Paths at the source's host by transport device."""
     room: dict[str, int] = field(default_factory=dict)
     """Bytes that each transport device has left."""
+    pools: dict[str, PoolRoom] = field(default_factory=dict)
+    """By destination pool."""
 
     @property
     def passed(self) -> bool:
@@ -65,4 +75,5 @@ class Report:
             "vdisks": [vdisk.model_dump() for vdisk in self.vdisks],
             "devices": self.devices,
             "room": self.room,
+            "pools": {name: asdict(pool) for name, pool in self.pools.items()},
         }

@@ -16,7 +16,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    lab = Lab(Path(__file__).parents[2] / ".lab" / worker)
+    lab = Lab(Path(__file__).parents[1] / ".lab" / worker)
     lab.reset()
     lab.up()
     yield lab

@@ -1,0 +1,73 @@
+"""`drover login` and `logout`: a token of one's own for the commands from this machine."""
+
+import secrets
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from drover.cli import options, servers
+from drover.cli.output import print_json
+from drover.cli.remote import Remote, given_authority
+from drover.errors import InputError
+
+_LASTS = 30 * 86400.0
+Url = Annotated[str, typer.Argument(metavar="URL", help="The server, as in https://drover.example:8443.")]
+
+
+def login(
+    url: Url,
+    name: Annotated[str, typer.Option("--name", metavar="NAME", prompt=True, help="The user.")],
+    password: Annotated[
+        str, typer.Option("--password", envvar="DROVER_PASSWORD", prompt=True, hide_input=True, help="Asked for.")
+    ],
+    authority: Annotated[
+        Path | None,
+        typer.Option(
+            "--authority", metavar="FILE", help="The server's own authority (its data folder's tls/authority.pem)."
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Log in at a management server; a token for 30 days is kept for this user of this machine.
+
+    A one-time password has to be changed here first.
+    """
+    pem = given_authority()
+    if authority is not None:
+        try:
+            pem = authority.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {authority}: {error}", remedy="name the server's authority.pem") from None
+    session = Remote(url, None, pem).post("/v1/sessions", {"name": name, "password": password})
+    remote = Remote(url, session["secret"], pem)
+    if session["must_change_password"]:
+        new = typer.prompt("This was a one-time password. New password", hide_input=True, confirmation_prompt=True)
+        remote.put("/v1/me/password", {"old": password, "new": new})
+    label = f"{socket.gethostname()[:40]}-{secrets.token_hex(3)}"
+    wanted = {"name": label, "role": session["role"], "scope": session["scope"], "expires_in_seconds": _LASTS}
+    token = remote.post("/v1/tokens", wanted)
+    remote.delete("/v1/sessions/current")
+    servers.keep(servers.Known(url=url, token=token["secret"], authority=pem))
+    if json:
+        print_json({"event": "logged in", "url": url, "name": session["name"], "role": session["role"]})
+        return
+    Console(highlight=False).print(
+        f"{session['name']} ({session['role']}) is logged in for 30 days; ask it as in `drover --server {url} status`"
+    )
+
+
+def logout(url: Url, json: options.Json = False) -> None:
+    """Revoke the token of this machine and forget it."""
+    kept = servers.known(url)
+    if kept is None:
+        raise InputError(f"nobody has logged in at {url} from here", remedy="there is nothing to do")
+    remote = Remote(url, kept.token, kept.authority)
+    remote.delete("/v1/tokens/current")
+    servers.forget(url)
+    if json:
+        print_json({"event": "logged out", "url": url})
+    else:
+        Console(highlight=False).print(f"logged out at {url}: its token is revoked and forgotten")

@@ -1,0 +1,65 @@
+"""`drover server`: what an organisation runs."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from drover.cli import options
+from drover.cli.output import print_json
+from drover.errors import InputError
+from drover.store.database import data_folder
+
+
+def server(
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")] = 8443,
+    name: Annotated[
+        list[str], typer.Option("--name", metavar="NAME", help="A name that clients know this host by. Repeatable.")
+    ] = [],  # noqa: B006
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", metavar="FILE", help="PEM. Default: one of an authority of its own.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The certificate's, PEM.")] = None,
+    runs_at_once: Annotated[
+        int, typer.Option("--runs-at-once", min=1, metavar="N", help="Plans and single VMs carried out at a time.")
+    ] = 100,
+    json: options.Json = False,
+) -> None:
+    """Serve plans, migrations and users over HTTPS. The data folder is that of the other commands (DROVER_DATA).
+
+    Migrations are processes of their own: they go on while the server is stopped or dead, and the next one finds them.
+    """
+    # Half a second that no other verb is to wait for.
+    from drover.server import certificates
+    from drover.server.serve import serve
+
+    folder = data_folder()
+    # Migrations are started for this folder, whatever the server's working directory.
+    os.environ["DROVER_DATA"] = str(folder)
+    if (certificate is None) != (key is None):
+        raise InputError("--certificate and --key go together", remedy="give both, or neither")
+    if certificate is not None and key is not None:
+        files = certificates.given(certificate, key)
+    else:
+        files = certificates.own(folder / "tls", [*name, host])
+
+    def say(password: str | None, at: int) -> None:
+        address = f"https://{f'[{host}]' if ':' in host else host}:{at}"
+        if json:
+            authority = None if files.authority is None else str(files.authority)
+            print_json({"event": "serving", "url": address, "authority": authority, "one_time_password": password})
+            return
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"Drover serves {address}, data in {folder}", markup=False)
+        if files.authority is not None:
+            console.print(f"its authority, for clients: {files.authority}", markup=False)
+        if password is not None:
+            console.print(
+                f"first start: log in as [bold]admin[/] with the one-time password [bold]{password}[/] and change it; "
+                "it is not shown again"
+            )
+
+    serve(folder, host=host, port=port, files=files, runs_at_once=runs_at_once, on_start=say)

@@ -1,0 +1,139 @@
+"""Forecasts from what the database knows: observations, links, finished migrations, and how earlier forecasts did."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drover.errors import InputError
+from drover.estimator.accuracy import Score, corrected, correction
+from drover.estimator.draw import Subject, subject
+from drover.estimator.forecast import Known, forecast
+from drover.estimator.patterns import Patterns, Rhythm, patterns
+from drover.estimator.phases import History
+from drover.estimator.remaining import Basis, Remaining
+from drover.estimator.score import scores
+from drover.model.forecast import Forecast, Method, Question
+from drover.model.migration import Migration, Spec
+from drover.model.observation import LinkObservation, VmObservation
+from drover.store import ForecastStore, LinkStore, MigrationStore, ObservationStore
+
+FRESH = 30 * 86400.0
+"""Seconds after which an observation says too little of today."""
+_WORTH_A_WORD = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A forecast, as the simulation says it and as earlier outcomes correct it, and what it was made of."""
+
+    raw: Forecast
+    shown: Forecast
+    observations: list[VmObservation]
+    links: list[LinkObservation]
+
+
+class Estimator:
+    """Answers from one data folder."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._migrations = MigrationStore(folder)
+        self.observations = ObservationStore(folder)
+        self.links = LinkStore(folder)
+        self.forecasts = ForecastStore(folder)
+
+    def scores(self) -> list[Score]:
+        """Of every finished migration that had a forecast, newest first."""
+        return scores(self._migrations.all(), self.forecasts.all())
+
+    def latest(self, uuid: str) -> VmObservation | None:
+        """The newest observation of a VM, with the newest content sample of any; None if there is no fresh one."""
+        seen = self.observations.all(uuid, since=time.time() - FRESH)
+        watched = [observation for observation in seen if observation.io or observation.content]
+        if not watched:
+            return None
+        newest = max(watched, key=lambda observation: observation.began_at)
+        contents = [content for observation in watched for content in observation.content]
+        return newest.model_copy(update={"content": newest.content or contents})
+
+    def answer(
+        self, source: str, destination: str, observations: Sequence[VmObservation], question: Question
+    ) -> Answer:
+        """Raises InputError if the link was never measured and the question does not say what it carries."""
+        links = sorted(self.links.all(source, destination, since=time.time() - FRESH), key=lambda link: -link.at)
+        habits = [patterns(self.observations.all(observation.uuid)) for observation in observations]
+        subjects = [subject(o, _rhythm(o, habit)) for o, habit in zip(observations, habits, strict=True)]
+        known = Known(
+            source=source,
+            destination=destination,
+            subjects=subjects,
+            links=links,
+            history=History(self._migrations.all()),
+        )
+        raw = forecast(known, question)
+        words = [f"{o.vm}: {said}" for o, habit in zip(observations, habits, strict=True) for said in habit.words]
+        words += [said for one in subjects for said in _usual(one, question, raw.whole.duration.p50)]
+        raw = raw.model_copy(update={"warnings": [*raw.warnings, *words]})
+        return Answer(raw=raw, shown=corrected(raw, self.scores()), observations=list(observations), links=links)
+
+    def before(self, migration: Migration) -> Forecast | None:
+        """Forecasts a migration that is about to begin, and remembers it for the score; None if too little is known."""
+        if migration.spec.devices:
+            return None
+        seen = self.latest(migration.facts.uuid)
+        if seen is None:
+            return None
+        try:
+            answer = self.answer(migration.spec.source, migration.spec.destination, [seen], question_of(migration.spec))
+        except InputError:
+            return None
+        if answer.raw.recommended is not Method.NETWORK:
+            answer.raw.warnings.append(f"the estimator recommends: {answer.raw.recommended}")
+        self.forecasts.add(migration.id, answer.raw, answer.shown)
+        return answer.shown
+
+    def meanwhile(self, migration: Migration, memory: int) -> Remaining:
+        """Forecasts what is left of a migration while it runs; `memory` is the VM's, in bytes."""
+        seen = self.latest(migration.facts.uuid)
+        made = self.forecasts.all().get(migration.id)
+        outcomes = [score for score in self.scores() if score.method == Method.NETWORK]
+        basis = Basis(
+            vm=migration.spec.vm,
+            spec=migration.spec,
+            size=sum(vdisk.size for vdisk in migration.facts.vdisks),
+            memory=memory,
+            history=History(self._migrations.all()),
+            resident=seen.resident if seen else None,
+            observed=subject(seen).curve if seen else None,
+            forecast=made[1].whole if made and migration.facts.token == 1 else None,
+            correction=correction(outcomes, "downtime"),
+        )
+        return Remaining(basis)
+
+
+def _rhythm(observation: VmObservation, habit: Patterns) -> Rhythm | None:
+    times = [sample.at for sample in observation.io]
+    return Rhythm(habit, (min(times), max(times)), time.time()) if times else None
+
+
+def _usual(subject: Subject, question: Question, seconds: float) -> list[str]:
+    """Says so where the forecast reckons with other writes than those that were observed."""
+    factor = subject.rhythm.factor(question.hour, seconds) if subject.rhythm else 1.0
+    if 1 / _WORTH_A_WORD < factor < _WORTH_A_WORD:
+        return []
+    much = f"{factor:.1f} times" if factor > 1 else f"{factor:.0%} of"
+    return [f"{subject.name}: what it usually writes at that time is reckoned with: {much} what was observed"]
+
+
+def question_of(spec: Spec) -> Question:
+    """What a migration with this specification asks."""
+    return Question(
+        cutover=spec.cutover,
+        max_downtime=spec.max_downtime,
+        target_time=spec.target_time,
+        bandwidth=spec.bandwidth,
+        compression=spec.compression,
+        connections=spec.connections,
+        write_backpressure=spec.write_backpressure,
+        max_latency=spec.max_latency,
+    )

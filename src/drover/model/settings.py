@@ -1,0 +1,129 @@
+"""Settings of a migration as an administrator writes them, on the command line and in a plan: texts, checked alike."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StrictBool, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from drover.errors import InputError
+from drover.model.latency import LatencyBudget
+from drover.model.migration import Cutover, OnReadError
+from drover.model.units import parse_duration, parse_rate
+
+COMPRESSIONS = ("auto", "none", "lz4", "zstd")
+_MOST_CONNECTIONS = 64
+
+
+def refused(message: str, remedy: str) -> PydanticCustomError:
+    """An error of validation in words of ours; `ctx` holds both."""
+    return PydanticCustomError("refused", "{message}", {"message": message, "remedy": remedy})
+
+
+def misplaced(message: str, remedy: str, place: tuple[str | int, ...]) -> PydanticCustomError:
+    """The same for one place within the whole that is validated."""
+    return PydanticCustomError("refused", "{message}", {"message": message, "remedy": remedy, "place": place})
+
+
+def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
+    """Checks a text and keeps it as it was written."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except InputError as error:
+            raise refused(error.message, error.remedy or "") from None
+        return text
+
+    return check
+
+
+def _written(value: Any) -> Any:
+    """A number without a unit is a text as well."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _positive(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds <= 0:
+        raise InputError(f"{text} is no time at all", remedy="give at least 1ms")
+    return seconds
+
+
+def _one_of(words: tuple[str, ...], what: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value not in words:
+            raise refused(f"{value!r} is not {what}", f"use one of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def _connections(value: Any) -> int:
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 9 else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= _MOST_CONNECTIONS:
+        raise refused(f"{value} connections are not possible", f"use 1 to {_MOST_CONNECTIONS}")
+    return number
+
+
+def _switch(value: Any) -> Any:
+    """As the texts of a plan say it."""
+    return (
+        {"true": True, "yes": True, "false": False, "no": False}.get(value, value) if isinstance(value, str) else value
+    )
+
+
+def _text(parse: Callable[[str], Any], *examples: str, bare: bool = False) -> tuple[Any, ...]:
+    """What makes a string one that `parse` takes; `bare` also takes a number without a unit."""
+    schema = {"type": ["string", "number"] if bare else "string", "examples": list(examples)}
+    return BeforeValidator(_written), AfterValidator(_checked(parse)), WithJsonSchema(schema)
+
+
+def _choice(words: tuple[str, ...], what: str) -> tuple[Any, ...]:
+    return BeforeValidator(_one_of(words, what)), WithJsonSchema({"enum": list(words)})
+
+
+Wait = Annotated[str, *_text(parse_duration, "10s", "5m", bare=True)]
+"""A duration that may be none at all."""
+_Duration = Annotated[str, *_text(_positive, "500ms", "30s", "5m", bare=True)]
+_Rate = Annotated[str, *_text(parse_rate, "200mbit", "25MB/s")]
+_Latency = Annotated[str, *_text(LatencyBudget.parse, "+20%", "+5ms", "+20%,+5ms", "off")]
+Switch = Annotated[StrictBool, BeforeValidator(_switch)]
+
+
+class Settings(BaseModel):
+    """What was given of the settings of a migration; what is None was left out. `given()` has their values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cutover: Annotated[Cutover, *_choice(tuple(Cutover), "a cutover mode")] | None = None
+    max_downtime: _Duration | None = None
+    target_time: _Duration | None = None
+    shutdown_timeout: _Duration | None = None
+    bandwidth: _Rate | None = None
+    max_latency: _Latency | None = None
+    write_backpressure: Switch | None = None
+    write_floor: _Rate | None = None
+    on_read_error: Annotated[OnReadError, *_choice(tuple(OnReadError), "an answer to read errors")] | None = None
+    connections: (
+        Annotated[
+            int,
+            BeforeValidator(_connections),
+            WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MOST_CONNECTIONS}),
+        ]
+        | None
+    ) = None
+    compression: Annotated[str, *_choice(COMPRESSIONS, "a compression")] | None = None
+    destination_address: str | None = None
+    rest_by_network: Switch | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields of a Spec: durations as seconds, rates as bytes/s. What was left out is absent."""
+        return {name: _PARSERS[name](value) if name in _PARSERS else value for name, value in self if value is not None}
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("max_downtime", "target_time", "shutdown_timeout"), parse_duration),
+    **dict.fromkeys(("bandwidth", "write_floor"), parse_rate),
+    "max_latency": LatencyBudget.parse,
+}

@@ -1,0 +1,1 @@
+"""Plans: read from files, resolved against a site, put in order."""

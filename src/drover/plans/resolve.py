@@ -1,0 +1,179 @@
+"""A plan and the VMs of its source site become batches with a specification for each VM. No I/O."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Protocol, TypeVar
+
+from drover.errors import InputError
+from drover.model.migration import Spec
+from drover.model.plan import Aims, Group, Plan
+from drover.model.units import parse_duration
+from drover.model.vm import Vm
+from drover.plans.batch import Batch, Member
+
+ALL = "*"
+_SHOWN = 12
+
+
+class Named(Protocol):
+    """What a plan names."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def uuid(self) -> str: ...
+
+
+_Vm = TypeVar("_Vm", bound=Named)
+
+
+def select(words: Iterable[str], vms: Sequence[_Vm], where: str) -> list[_Vm]:
+    """The VMs that names, UUIDs or patterns mean, each once, in the order of the words.
+
+    `where` is what the VMs were looked for in. Raises InputError for a word that means none.
+    """
+    chosen: dict[str, _Vm] = {}
+    for word in words:
+        # A VM of just this name or UUID, whatever else the word would match as a pattern.
+        found = [vm for vm in vms if word in (vm.name, vm.uuid)] or [vm for vm in vms if fnmatchcase(vm.name, word)]
+        if not found:
+            kind = "pattern" if any(mark in word for mark in "*?[") else "VM"
+            names = ", ".join([vm.name for vm in vms[:_SHOWN]]) + (", …" if len(vms) > _SHOWN else "")
+            raise InputError(
+                f"the {kind} {word!r} means no VM of {where}",
+                remedy=f"correct it or take it out; there are {names}" if vms else "there are no VMs",
+            )
+        chosen |= {vm.uuid: vm for vm in found}
+    return list(chosen.values())
+
+
+@dataclass
+class _Way:
+    """What holds for one VM so far."""
+
+    networks: dict[str, str] = field(default_factory=dict)
+    pools: dict[str, str] = field(default_factory=dict)
+    formats: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def take(self, aims: Aims, vm: Vm) -> None:
+        vdisks = {ALL, *(vdisk.name for vdisk in vm.vdisks)}
+        self.networks |= {name: to for name, to in aims.networks.items() if name in vm.networks}
+        self.pools = _narrowed(self.pools, aims.pools, vdisks)
+        self.formats = _narrowed(self.formats, aims.formats, vdisks)
+        self.settings |= aims.settings.given()
+
+
+def _narrowed(before: Mapping[str, str], said: Mapping[str, str], vdisks: Collection[str]) -> dict[str, str]:
+    """Who says `*` means all VDISKs, those too that were named before."""
+    kept = {} if ALL in said else before
+    return {**kept, **{name: to for name, to in said.items() if name in vdisks}}
+
+
+def resolve(plan: Plan, vms: Sequence[Vm]) -> list[Batch]:
+    """The batches of the plan, groups first, in its order; `vms` are the VMs at its source.
+
+    Raises InputError if the plan does not fit what is there.
+    """
+    places: dict[str, str] = {}
+    sizes: list[tuple[Group | None, list[Vm]]] = []
+    for group in plan.groups:
+        members = select(group.vms, vms, plan.source)
+        _place(places, members, f"the group {group.group}")
+        sizes.append((group, members))
+    singles = select(plan.vms, vms, plan.source)
+    _place(places, singles, "the VMs without a group")
+    sizes += [(None, [vm]) for vm in singles]
+    planned = [vm for _, members in sizes for vm in members]
+    specs = _specs(plan, sizes, planned)
+    batches = [_batch(group, members, specs) for group, members in sizes]
+    _names_differ(batches)
+    return batches
+
+
+def _place(places: dict[str, str], vms: Sequence[Vm], place: str) -> None:
+    for vm in vms:
+        if vm.uuid in places:
+            raise InputError(
+                f"{vm.name} is in {places[vm.uuid]} and in {place}", remedy="name it in one; make a pattern narrower"
+            )
+        places[vm.uuid] = place
+
+
+def _specs(plan: Plan, sizes: Sequence[tuple[Group | None, list[Vm]]], planned: Sequence[Vm]) -> dict[str, Spec]:
+    ways = {vm.uuid: _Way() for vm in planned}
+    levels: list[tuple[Aims, Sequence[Vm], str]] = [(plan, planned, "the plan")]
+    levels += [(group, members, f"the group {group.group}") for group, members in sizes if group is not None]
+    for number, exception in enumerate(plan.exceptions):
+        where = f"the plan {plan.plan}"
+        levels.append((exception, select(exception.vms, planned, where), f"exceptions[{number}]"))
+    for aims, vms, where in levels:
+        _keys_mean_something(aims, vms, where)
+        for vm in vms:
+            ways[vm.uuid].take(aims, vm)
+    return {vm.uuid: _spec(plan, vm, ways[vm.uuid]) for vm in planned}
+
+
+def _keys_mean_something(aims: Aims, vms: Sequence[Vm], where: str) -> None:
+    networks = {name for vm in vms for name in vm.networks}
+    vdisks = {vdisk.name for vm in vms for vdisk in vm.vdisks}
+    for kind, said, known in (("network", aims.networks, networks), ("VDISK", {**aims.pools, **aims.formats}, vdisks)):
+        for name in said:
+            if name not in known and not (kind == "VDISK" and name == ALL):
+                raise InputError(
+                    f"{where} maps the {kind} {name!r}, which none of its VMs has",
+                    remedy=f"they have {', '.join(sorted(known)) or 'none'}",
+                )
+
+
+def _spec(plan: Plan, vm: Vm, way: _Way) -> Spec:
+    fields = {"networks": way.networks, "pools": _by_spec(way.pools), "formats": _by_spec(way.formats), **way.settings}
+    return Spec.model_validate({"vm": vm.name, "source": plan.source, "destination": plan.destination, **fields})
+
+
+def _by_spec(said: Mapping[str, str]) -> dict[str, str]:
+    """A specification's key for all VDISKs is the empty one."""
+    return {"" if name == ALL else name: to for name, to in said.items()}
+
+
+def _batch(group: Group | None, vms: Sequence[Vm], specs: Mapping[str, Spec]) -> Batch:
+    turns = {} if group is None else _turns(group, vms)
+    last = 0 if group is None else len(group.power_on)
+    members = tuple(
+        Member(vm=vm.name, uuid=vm.uuid, spec=specs[vm.uuid], turn=turn, delay=delay)
+        for vm in vms
+        for turn, delay in (turns.get(vm.uuid, (last, 0.0)),)
+    )
+    name = vms[0].name if group is None else group.group
+    return Batch(
+        name=name,
+        group=group is not None,
+        members=members,
+        after=() if group is None else group.after,
+        approval=False if group is None else group.approval,
+    )
+
+
+def _turns(group: Group, vms: Sequence[Vm]) -> dict[str, tuple[int, float]]:
+    """Turn and delay by UUID."""
+    turns: dict[str, tuple[int, float]] = {}
+    for number, turn in enumerate(group.power_on):
+        for vm in select(turn.vms, vms, f"the group {group.group}"):
+            if vm.uuid in turns:
+                raise InputError(
+                    f"{vm.name} is in two turns of power_on of the group {group.group}", remedy="name it in one"
+                )
+            turns[vm.uuid] = (number, 0.0 if turn.after is None else parse_duration(turn.after))
+    return turns
+
+
+def _names_differ(batches: Sequence[Batch]) -> None:
+    seen: set[str] = set()
+    for batch in batches:
+        if batch.name in seen:
+            raise InputError(
+                f"a group and a VM that goes by itself are both called {batch.name}", remedy="rename the group"
+            )
+        seen.add(batch.name)

@@ -1,0 +1,101 @@
+"""The batches of a plan in the database: each VM checked, each migration recorded, all or none; known ones go on."""
+
+import time
+from collections.abc import Sequence
+
+from drover.errors import DroverError, InputError
+from drover.estimator.answer import FRESH
+from drover.estimator.tuning import tune
+from drover.model.group import Group, Member
+from drover.model.migration import Migration, Spec, State
+from drover.plans.batch import Batch
+from drover.plans.course import End, Planned
+from drover.replicator.check.report import Report
+from drover.replicator.check.together import Check
+from drover.replicator.migrate import plan
+from drover.store import GroupStore, LinkStore, MigrationStore
+
+
+def record(
+    plan: str, batches: Sequence[Batch], store: MigrationStore, check: Check, *, approval: bool
+) -> list[tuple[Group, Batch]]:
+    """The batches as they are in the database; those that are new there are checked, all of them, before one is.
+
+    `approval` is whether groups of which the plan does not say it wait for somebody's leave before they cut over.
+    Raises CheckError if one cannot be migrated, InputError if the plan is another one than it began as.
+    """
+    groups = GroupStore(store.folder)
+    known = {batch.name: group for batch in batches if (group := _under_way(plan, batch, groups, store)) is not None}
+    fresh = [batch for batch in batches if batch.name not in known]
+    if members := [member for batch in fresh for member in batch.members]:
+        specs = [tuned(member.spec, store) for member in members]
+        planned = iter(plan_all(specs, check(specs), store))
+        for batch in fresh:
+            rows = [
+                Member(migration=next(planned).id, vm=member.vm, turn=member.turn, delay=member.delay)
+                for member in batch.members
+            ]
+            known[batch.name] = groups.add(plan, batch.name, rows, approval=_or(batch.approval, approval))
+    return [(known[batch.name], batch) for batch in batches]
+
+
+def _or(said: bool | None, default: bool) -> bool:
+    return default if said is None else said
+
+
+def plan_all(specs: Sequence[Spec], reports: Sequence[Report], store: MigrationStore) -> list[Migration]:
+    """All of them, or none."""
+    planned: list[Migration] = []
+    try:
+        for spec, report in zip(specs, reports, strict=True):
+            planned.append(plan(store, spec, report))
+    except DroverError:
+        for migration in planned:
+            store.enter(migration, State.CANCELLED, reason="another VM that was to go with it could not")
+        raise
+    return planned
+
+
+def tuned(spec: Spec, store: MigrationStore) -> Spec:
+    """With the settings of the link that a fresh measurement found best, where nothing is said of them."""
+    link = LinkStore(store.folder).latest(spec.source, spec.destination)
+    if "connections" in spec.model_fields_set or link is None or not link.bulk or time.time() - link.at > FRESH:
+        return spec
+    # Settings that gave no more were not kept.
+    return spec.model_copy(update={"connections": tune(link).connections})
+
+
+def planned(group: Group, batch: Batch, store: MigrationStore) -> Planned:
+    """A recorded batch as a course takes it."""
+    states = {member.migration: store.get(member.migration).state for member in group.members}
+    return Planned(
+        name=batch.name,
+        members=tuple(states),
+        after=batch.after,
+        finished=frozenset(name for name, state in states.items() if state.ended),
+    )
+
+
+def end(migration: Migration, *, killed: bool) -> End:
+    """How a process that ran this migration ended."""
+    if migration.state.ended:
+        return End.FINISHED
+    return End.KILLED if killed else End.FAILED
+
+
+def _under_way(plan: str, batch: Batch, groups: GroupStore, store: MigrationStore) -> Group | None:
+    """What an earlier run of the plan recorded of this batch; None if that was cancelled."""
+    group = groups.newest(plan, batch.name)
+    if group is None:
+        return None
+    migrations = [store.get(member.migration) for member in group.members]
+    if all(migration.state is State.CANCELLED for migration in migrations):
+        return None
+    began, wanted = {m.facts.uuid: m.spec.vm for m in migrations}, {m.uuid: m.vm for m in batch.members}
+    if began.keys() != wanted.keys():
+        raise InputError(
+            f"{batch.name} of the plan {plan} began with {', '.join(sorted(began.values()))}, and the file now says "
+            f"{', '.join(sorted(wanted.values()))}",
+            remedy="let it end as it began, or `drover cancel` its migrations and run the plan again",
+        )
+    return group

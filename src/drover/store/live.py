@@ -1,0 +1,62 @@
+"""What running migrations say of themselves, and what they are asked to do, whichever process runs them."""
+
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from drover.store.database import Database, metadata
+
+_progress = sa.Table(
+    "progress",
+    metadata,
+    sa.Column("migration", sa.String, sa.ForeignKey("migrations.id"), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+_pauses = sa.Table(
+    "pauses",
+    metadata,
+    sa.Column("migration", sa.String, sa.ForeignKey("migrations.id"), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
+
+class LiveStore:
+    """The newest progress of each migration, and which of them are to pause."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._database = Database(folder)
+
+    def tell(self, migration: str, progress: Mapping[str, Any]) -> None:
+        """Replaces what was known of this migration's progress, `Progress.as_json()`."""
+        values = {"at": progress["at"], "body": dict(progress)}
+        with self._database.transaction() as db:
+            if not db.execute(_progress.update().where(_progress.c.migration == migration).values(**values)).rowcount:
+                db.execute(_progress.insert().values(migration=migration, **values))
+
+    def newest(self, migrations: Collection[str]) -> dict[str, dict[str, Any]]:
+        """By migration; its field `at` (Unix seconds) says how old it is."""
+        query = sa.select(_progress.c.migration, _progress.c.body).where(_progress.c.migration.in_(migrations))
+        with self._database.transaction() as db:
+            return {row.migration: row.body for row in db.execute(query)}
+
+    def since(self, at: float) -> dict[str, dict[str, Any]]:
+        """What was told after this time (Unix seconds, of the telling migration), by migration."""
+        query = sa.select(_progress.c.migration, _progress.c.body).where(_progress.c.at > at)
+        with self._database.transaction() as db:
+            return {row.migration: row.body for row in db.execute(query)}
+
+    def ask_to_pause(self, migration: str) -> None:
+        """The process that runs this migration ends it in an orderly way within seconds; `drover resume` goes on."""
+        with self._database.transaction() as db:
+            db.execute(_pauses.delete().where(_pauses.c.migration == migration))
+            db.execute(_pauses.insert().values(migration=migration, at=time.time()))
+
+    def is_to_pause(self, migration: str, *, since: float) -> bool:
+        """Whether that was asked at this time (Unix seconds) or later."""
+        asked = sa.and_(_pauses.c.migration == migration, _pauses.c.at >= since)
+        with self._database.transaction() as db:
+            return db.execute(sa.select(_pauses.c.at).where(asked)).first() is not None

@@ -1,0 +1,70 @@
+"""The sites that an organisation has: names for what libvirt calls by a URI."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from drover.errors import InputError
+from drover.store.database import Database, metadata
+
+_sites = sa.Table(
+    "sites",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("uri", sa.String, nullable=False),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A place where VMs run."""
+
+    name: str
+    uri: str
+    """As libvirt names it."""
+
+
+class SiteStore:
+    """Each change is durable when the call returns."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._database = Database(folder)
+
+    def put(self, site: Site) -> bool:
+        """Adds a site, or changes it; True if it is new."""
+        with self._database.transaction() as db:
+            here = _sites.c.name == site.name
+            if db.execute(_sites.update().where(here).values(uri=site.uri)).rowcount:
+                return False
+            db.execute(_sites.insert().values(**vars(site)))
+            return True
+
+    def get(self, name: str) -> Site:
+        """Raises InputError."""
+        for site in self.all():
+            if site.name == name:
+                return site
+        raise InputError(f"there is no site {name!r}", remedy="`GET /v1/sites` lists them")
+
+    def named(self, word: str) -> Site:
+        """The site with this name or URI. Raises InputError."""
+        sites = self.all()
+        for site in sites:
+            if word in (site.name, site.uri):
+                return site
+        names = ", ".join(site.name for site in sites)
+        raise InputError(
+            f"{word!r} is no site of this server",
+            remedy=f"its sites are {names}" if names else "an administrator adds sites: `PUT /v1/sites/NAME`",
+        )
+
+    def all(self) -> list[Site]:
+        """By name."""
+        with self._database.transaction() as db:
+            return [Site(**row) for row in db.execute(sa.select(_sites).order_by(_sites.c.name)).mappings()]
+
+    def remove(self, name: str) -> None:
+        """Forgets a site; nothing at it changes."""
+        with self._database.transaction() as db:
+            db.execute(_sites.delete().where(_sites.c.name == name))

@@ -1,0 +1,1 @@
+"""What goes on whatever dies: runs of plans and VMs, as durable workflows (DBOS)."""

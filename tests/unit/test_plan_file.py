@@ -1,0 +1,193 @@
+"""Plan files: read strictly, every error with its line and the way out, written and read again without loss."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drover.errors import InputError
+from drover.model.plan import Plan
+from drover.plans.file import dump, load, parse
+from drover.strict_yaml import LARGEST
+
+HEAD = "version: 1\nplan: berlin-to-munich\nfrom: qemu+ssh://berlin/system\nto: qemu+ssh://munich/system\n"
+WHOLE = (
+    HEAD
+    + """\
+networks: {default: lan}
+pools: {"*": fast}
+settings: {max_downtime: 10s, bandwidth: 200mbit, write_backpressure: yes, max_latency: off}
+at_once: 6
+groups:
+  - group: database
+    vms: [db1, db2]
+    power_on:
+      - {vms: [db1]}
+      - {vms: [db2], after: 10s}
+  - group: shop
+    vms: ["web-*", 101]
+    after: [database]
+    settings: {cutover: restart}
+vms:
+  - no
+  - legacy-*
+exceptions:
+  - vms: [db1]
+    pools: {vda: slow}
+    settings: {max_downtime: 1m}
+"""
+)
+
+
+def test_the_whole_of_a_plan_is_read() -> None:
+    plan = parse(WHOLE, "plan.yaml")
+    assert (plan.source, plan.destination, plan.at_once) == ("qemu+ssh://berlin/system", "qemu+ssh://munich/system", 6)
+    assert plan.settings.given()["bandwidth"] == 25_000_000
+    assert plan.settings.write_backpressure is True
+    assert [group.after for group in plan.groups] == [(), ("database",)]
+    assert plan.groups[0].power_on[1].after == "10s"
+    # What YAML would take for a number or a boolean is a VM's name here.
+    assert plan.groups[1].vms == ("web-*", "101")
+    assert plan.vms == ("no", "legacy-*")
+    assert parse(dump(plan), "again") == plan
+
+
+def test_the_plan_in_the_readme_is_one() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    plan = parse(readme.split("```yaml\n")[1].split("```")[0], "README.md")
+    assert [group.group for group in plan.groups] == ["database", "shop"]
+
+
+WRONG: dict[str, tuple[str, int, str, str]] = {
+    "a field that is not known": (HEAD + "vms: [a]\nsetings: {}\n", 6, "setings: there is no such", "settings"),
+    "a setting that is not known": (HEAD + "vms: [a]\nsettings: {bandwith: 1mbit}\n", 6, "gs.bandwith", "bandwidth"),
+    "a setting without a meaning": (
+        HEAD + "groups:\n- group: g\n  vms: [a]\n  settings:\n    cutover: auto\n    max_downtime: soon\n",
+        10, "groups[0].settings.max_downtime: 'soon' is not a duration", "30s",
+    ),
+    "a field twice": (HEAD + "vms: [a]\nvms: [b]\n", 6, "'vms' is there twice", "once"),
+    "a setting twice": (HEAD + "vms: [a]\nsettings: {cutover: auto, cutover: auto}\n", 6, "is there twice", "once"),
+    "a field that is missing": ("version: 1\nplan: p\nfrom: a\nvms: [a]\n", 1, "to: it is missing", "add it"),
+    "another version": (HEAD.replace("1", "2") + "vms: [a]\n", 1, "is not a version", "version: 1"),
+    "no VM": (HEAD, 1, "names no VM", "vms:"),
+    "a group without VMs": (HEAD + "groups:\n- group: g\n  vms: []\n", 7, "groups[0].vms", "schema"),
+    "one site": (HEAD.replace("munich/system", "berlin/system/") + "vms: [a]\n", 4, "the same site", "two sites"),
+    "two groups of one name": (
+        HEAD + "groups:\n- {group: g, vms: [a]}\n- {group: g, vms: [b]}\n", 7, "two groups 'g'", "of its own"
+    ),
+    "a group that is not there": (
+        HEAD + "groups:\n- group: g\n  vms: [a]\n  after: [h]\n", 8, "groups[0].after[0]: there is no", "are g"
+    ),
+    "a circle": (
+        HEAD + "groups:\n- {group: a, vms: [a], after: [b]}\n- {group: b, vms: [b], after: [c]}\n"
+        "- {group: c, vms: [c], after: [b]}\n", 7, "b after c after b", "take one",
+    ),
+    "a wait before the first": (
+        HEAD + "groups:\n- group: g\n  vms: [a]\n  power_on:\n  - {vms: [a], after: 1s}\n", 9, "none before", "leave"
+    ),
+    "a name with blanks": (HEAD.replace("plan: b", "plan: to b") + "vms: [a]\n", 2, "it is not a name", "letters"),
+    "a format that is none": (HEAD + "vms: [a]\nformats: {vda: vmdk}\n", 6, "formats.vda", "schema"),
+    "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
+    "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
+    "all VDISKs without quotes": (HEAD + "vms: [a]\npools: {*: fast}\n", 6, "alias", "quotes"),
+    "an anchor": (HEAD + "vms: &all [a]\n", 5, "anchor", "quotes"),
+    "a tag": (HEAD + "vms: !!python/object/apply:os.system [a]\n", 5, "tag", "quotes"),
+    "brackets without quotes": (HEAD + "vms: [db[12]]\n", 5, "", "quotes"),
+    "a key that is a list": (HEAD + "vms: [a]\nnetworks: {[a]: b}\n", 6, "key is not a text", "quotes"),
+    "many levels": (HEAD + "vms: " + "[" * 5000 + "\n", 5, "levels", "quotes"),
+    "another indent": (HEAD + "vms:\n  - a\n - b\n", 7, "", "quotes"),
+    "two documents": (HEAD + "vms: [a]\n---\nvms: [b]\n", 6, "another document", "quotes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_named_with_its_line_and_the_way_out(what: str) -> None:
+    text, line, message, remedy = WRONG[what]
+    with pytest.raises(InputError) as refused:
+        parse(text, "plan.yaml")
+    assert refused.value.message.startswith(f"plan.yaml:{line}: "), refused.value
+    assert message in refused.value.message
+    assert remedy in str(refused.value.remedy)
+
+
+def test_several_errors_are_told_at_once_but_not_all() -> None:
+    with pytest.raises(InputError) as refused:
+        parse(HEAD + "vms: [a]\n" + "".join(f"x{number}: 1\n" for number in range(9)), "p")
+    assert "p:6: x0" in refused.value.message and "p:10: x4" in refused.value.message
+    assert "x5" not in refused.value.message and "4 more" in refused.value.message
+
+
+def test_what_is_no_plan_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    for content, word in (
+        (b"", "no fields"), (b"- a\n", "no fields"), (b"\xff\xfe", "UTF-8"), (b"a: \x07", "not YAML"),
+        (b"#" * (LARGEST + 1), "larger"),
+    ):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=word) as refused:
+            load(path)
+        assert str(path) in refused.value.message
+    with pytest.raises(InputError, match="cannot read the plan"):
+        load(tmp_path / "none.yaml")
+    path.write_text("\ufeff" + WHOLE)
+    assert load(path) == parse(WHOLE, "")
+
+
+words = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12) | st.sampled_from(
+    ["no", "101", "1e3", "null", "a b", "- a", "a: b", "*", "&a", "!b", "#c", "<<", "db[12]", "{", "?"]
+)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
+aims = {
+    "networks": st.dictionaries(words, words, max_size=2),
+    "pools": st.dictionaries(words, words, max_size=2),
+    "formats": st.dictionaries(words, st.sampled_from(["raw", "qcow2"]), max_size=2),
+    "settings": st.fixed_dictionaries(
+        {},
+        optional={
+            "max_downtime": st.integers(1, 100).map("{}s".format),
+            "max_latency": st.just("off"),
+            "connections": st.integers(1, 64),
+            "rest_by_network": st.booleans(),
+            "cutover": st.sampled_from(["auto", "restart"]),
+        },
+    ),
+}
+vms = st.lists(words, min_size=1, max_size=3)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, Any]:
+    groups: list[dict[str, Any]] = []
+    for name in draw(st.lists(names, max_size=3, unique=True)):
+        after = draw(
+            st.lists(st.sampled_from([group["group"] for group in groups]), max_size=2) if groups else st.just([])
+        )
+        turns = draw(st.lists(st.fixed_dictionaries({"vms": vms}), max_size=2))
+        if len(turns) == 2:
+            turns[1]["after"] = draw(st.sampled_from(["0s", "10s", "1.5m"]))
+        groups.append({"group": name, "vms": draw(vms), "after": after, "power_on": turns, **draw_some(draw)})
+    exceptions = [{"vms": draw(vms), **draw_some(draw)} for _ in range(draw(st.integers(0, 2)))]
+    return {
+        "version": 1, "plan": draw(names), "from": "a:///", "to": "b:///", "at_once": draw(st.integers(1, 9)),
+        "groups": groups, "vms": draw(vms), "exceptions": exceptions, **draw_some(draw),
+    }  # fmt: skip
+
+
+def draw_some(draw: st.DrawFn) -> dict[str, Any]:
+    return draw(st.fixed_dictionaries({}, optional=aims))
+
+
+@settings(deadline=None, max_examples=60)
+@given(plans())
+def test_a_plan_that_is_written_is_read_as_the_same(fields: dict[str, Any]) -> None:
+    plan = Plan.model_validate(fields)
+    assert parse(dump(plan), "written") == plan
+
+
+@settings(deadline=None)
+@given(st.one_of(st.text(), st.text(alphabet="{}[]:-*&!#\"' \nabvms1")))
+def test_whatever_is_in_a_file_the_error_is_ours(text: str) -> None:
+    with pytest.raises(InputError):
+        parse(text, "plan.yaml")
