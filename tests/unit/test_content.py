@@ -19,6 +19,7 @@ from drover.estimator.content import (
     contents,
     divide,
     duplicates,
+    elsewhere,
     ratio,
     share,
     wilson,
@@ -149,6 +150,26 @@ def test_duplicates_hold_the_truth_and_say_how_little_is_known_when_none_is_seen
     assert held >= 85
     none = duplicates({"vda": Stratum(10**6, [str(number) for number in range(500)])})["vda"]
     assert none.value == none.low == 0 and none.high == 1
+
+
+@settings(deadline=None)
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 4), st.integers(1, 5))
+def test_what_is_elsewhere_is_found_exactly_when_all_is_read(alone: int, common: int, here: int, copies: int) -> None:
+    own = [f"own-{i}" for i in range(alone)] + [f"both-{i}" for i in range(common)] * here
+    there = [f"both-{i}" for i in range(common)] * copies + ["there alone", None]
+    parts = {"a": Stratum((len(there) + 1) // 2, there[::2]), "b": Stratum(len(there) // 2, there[1::2])}
+    found = elsewhere({"vda": Stratum(len(own), own)}, parts)["vda"]
+    assert found.value == pytest.approx(common * here / len(own) if own else 0.0)
+
+
+def test_what_is_elsewhere_is_held_by_its_interval() -> None:
+    chance, held = random.Random(8), 0
+    own, there = [str(number) for number in range(8000)], [str(number) for number in range(6000, 16000)]
+    for _ in range(100):
+        mine, theirs = (Stratum(len(all_), chance.sample(all_, 1500)) for all_ in (own, there))
+        found = elsewhere({"vda": mine}, {"x": theirs})["vda"]
+        held += found.low <= 0.25 <= found.high
+    assert held >= 90
 
 
 def test_the_content_of_a_vm() -> None:

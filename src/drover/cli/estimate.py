@@ -19,7 +19,8 @@ from drover.estimator.accuracy import QUANTITIES, accuracy
 from drover.estimator.answer import Answer, Estimator
 from drover.estimator.export import export as export_series
 from drover.estimator.observe import observe
-from drover.estimator.probe import probe
+from drover.estimator.probe import Progress, probe
+from drover.estimator.repeated import Repeated
 from drover.estimator.sampling import sample
 from drover.estimator.tuning import tune
 from drover.model.observation import VmObservation
@@ -61,7 +62,13 @@ def estimate(
     measure: Annotated[
         bool, typer.Option("--probe/--no-probe", help="Measure the link, or use what was measured before.")
     ] = True,
-    budget: Annotated[str, typer.Option("--probe-budget", metavar="SIZE", help="Send at most this much.")] = "256MiB",
+    budget: Annotated[
+        str, typer.Option("--probe-budget", metavar="SIZE", help="Send at most this much, each time.")
+    ] = "256MiB",
+    probe_every: Annotated[
+        str,
+        typer.Option("--probe-every", metavar="TIME", help="Measure the link again during a long observation. 0: no."),
+    ] = "1h",
     max_downtime: options.MaxDowntime = None,
     target_time: options.TargetTime = None,
     cutover: options.CutoverMode = None,
@@ -94,22 +101,29 @@ def estimate(
     estimator = Estimator()
     seconds = parse_duration(observe_for)
     quiet = Console(quiet=json, stderr=True)
-    observations = (
-        _observe(estimator, asked.source, asked.vms, seconds, quiet)
-        if seconds
-        else _seen(estimator, asked.source, asked.vms)
-    )
+
+    def measured(on_progress: Progress | None = None) -> None:
+        link = probe(
+            asked.source,
+            asked.destination,
+            budget=parse_size(budget),
+            bandwidth_limit=asked.bandwidth if question.bandwidth is None else int(question.bandwidth),
+            destination_address=destination_address or _address(asked),
+            on_progress=on_progress,
+        )
+        estimator.links.add(link)
+
+    if seconds:
+        again = parse_duration(probe_every) if measure else 0.0
+        with Repeated(measured, again or None) as repeated:
+            observations = _observe(estimator, asked.source, asked.vms, seconds, quiet)
+        for failure in repeated.failures:
+            quiet.print(f"the link could not be measured meanwhile: {failure}", markup=False)
+    else:
+        observations = _seen(estimator, asked.source, asked.vms)
     if measure:
         with quiet.status("measuring the link …") as line:
-            link = probe(
-                asked.source,
-                asked.destination,
-                budget=parse_size(budget),
-                bandwidth_limit=asked.bandwidth if question.bandwidth is None else int(question.bandwidth),
-                destination_address=destination_address or _address(asked),
-                on_progress=lambda share, words: line.update(f"measuring the link: {words} ({share:.0%})"),
-            )
-        estimator.links.add(link)
+            measured(lambda share, words: line.update(f"measuring the link: {words} ({share:.0%})"))
     _tell(estimator.answer(asked.source, asked.destination, observations, question), html, json)
 
 

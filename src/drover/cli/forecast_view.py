@@ -1,5 +1,7 @@
 """A forecast as a page of text with a small chart."""
 
+from collections.abc import Sequence
+
 from rich.bar import Bar
 from rich.console import Console
 from rich.markup import escape
@@ -7,8 +9,9 @@ from rich.table import Table
 
 from drover.estimator.answer import Answer
 from drover.estimator.draw import subject
+from drover.estimator.link_hours import rates_by_hour
 from drover.estimator.tuning import tune
-from drover.model.forecast import Forecast, Range, VmForecast
+from drover.model.forecast import Forecast, Range, Sharing, VmForecast
 from drover.model.observation import LinkObservation, VmObservation
 from drover.model.units import format_duration, format_rate, format_size
 
@@ -31,8 +34,11 @@ def show_answer(answer: Answer, console: Console | None = None) -> None:
         out.print(f"[yellow]![/] {escape(warning)}", highlight=False)
     for observation in answer.observations:
         _observation(out, observation)
+    for shared in shown.sharing:
+        if words := shared_words(shared):
+            out.print(f"{shared.vm}: {words}", markup=False, highlight=False)
     if answer.links:
-        _link(out, answer.links[0])
+        _link(out, answer.links)
     if shown.settings:
         out.print("\n[bold]Settings[/]: " + " ".join(f"{name} {value}" for name, value in shown.settings.items()))
     learnt = f"corrected by {shown.corrected_by} finished migrations" if shown.corrected_by else "not yet corrected"
@@ -158,12 +164,27 @@ def _written(observation: VmObservation, vdisk: str) -> int:
     return totals[-1] - totals[0] if totals else 0
 
 
-def _link(out: Console, link: LinkObservation) -> None:
+def shared_words(shared: Sharing) -> str:
+    """What of a VM's content is elsewhere too; empty if nothing is known of that."""
+    said = [
+        f"{part.value:.0%} ({part.low:.0%} – {part.high:.0%}) of its content {where}"
+        for part, where in (
+            (shared.together, "occurs again in it or in the other VMs, and is on transport devices once"),
+            (shared.destination, "is in VMs at the destination too"),
+        )
+        if part is not None
+    ]
+    return "; ".join(said)
+
+
+def _link(out: Console, links: Sequence[LinkObservation]) -> None:
+    link = links[0]
     state = link.state
     out.print(
         f"\n[bold]The link[/]: round trip {format_duration(state.round_trip.value)} "
         f"({format_duration(state.round_trip.low)} – {format_duration(state.round_trip.high)}), "
-        f"{state.loss:.2%} of the segments lost, MTU {state.mtu}",
+        f"{state.loss:.2%} of the segments lost, MTU {state.mtu}"
+        + (f"; {format_duration(state.busy.value)} while it is full" if state.busy else ""),
         highlight=False,
     )
     bulk = link.bulk
@@ -176,6 +197,14 @@ def _link(out: Console, link: LinkObservation) -> None:
     out.print(table)
     for reason in tune(link).reasons:
         out.print(f"  {reason}", highlight=False)
+    if len(hours := rates_by_hour(links)) > 1:
+        out.print(f"  by the hour of the day, {len(links)} probes:", highlight=False)
+        most = max(rate.high for rate in hours.values())
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for hour, rate in hours.items():
+            words = f"{format_rate(rate.value)} ({format_rate(rate.low)} – {format_rate(rate.high)})"
+            table.add_row(f"  {hour:02}:00", Bar(most, 0, rate.value, width=_BAR), words)
+        out.print(table)
 
 
 def _table(*titles: str) -> Table:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import fmean, median
+from statistics import median
 
-from drover.estimator.draw import DEFAULT_MAX_DOWNTIME, Draw, Subject, hour_of, rate_of
+from drover.estimator.draw import DEFAULT_MAX_DOWNTIME, Draw, Subject
+from drover.estimator.link_hours import rates_by_hour
 from drover.estimator.load import MOST, share_within, stretch
 from drover.estimator.order import Order
 from drover.estimator.simulate import EPOCH_WHEN_COPIED, FOREVER, Machine, Path, downtime
@@ -15,6 +16,8 @@ from drover.model.units import format_duration, format_rate, format_size
 
 _SAG = 0.75
 """An hour at which the link carries less than this share of what it usually does is worth a word."""
+_QUEUED, _NOTICED = 2.0, 0.02
+"""Times the idle round trip, and seconds beyond it, from which others notice a full link."""
 _ENOUGH_HOURS = 6
 _NOTICEABLE = 0.5
 """Growth of a VM's latency from which on a budget for it is worth a word, and the budget that is then recommended."""
@@ -96,7 +99,8 @@ def batch_warnings(draws: Sequence[Draw], question: Question, order: Order, said
 
 def of_link(links: Sequence[LinkObservation]) -> list[str]:
     """What the link's measurements, newest first, warn of."""
-    return [*_sagging(links), *(advice for link in links[:1] for advice in link.advice)]
+    newest = links[:1]
+    return [*_sagging(links), *_suffering(newest), *(advice for link in newest for advice in link.advice)]
 
 
 def latency(draws: Sequence[Draw], subjects: Sequence[Subject], question: Question, beside: int) -> list[str]:
@@ -169,18 +173,30 @@ def _shut(draws: Sequence[Draw], whole: VmForecast, limit: float, share: float |
     return f"{words}: an epoch holds {format_size(epoch)}; {slower}, or allow {format_duration(whole.downtime.p90)}"
 
 
+def _suffering(links: Sequence[LinkObservation]) -> list[str]:
+    """What others on the link wait for while it is full, if that is much more than usual."""
+    told = []
+    for link in links:
+        busy, idle = link.state.busy, link.state.round_trip.value
+        if busy is None or busy.value < _QUEUED * idle or busy.value - idle < _NOTICED or not link.bulk:
+            continue
+        rate = 0.9 * link.bulk[link.knee].rate.value
+        told.append(
+            f"others on the link wait while it is full: a round trip takes {format_duration(busy.value)} then, and "
+            f"{format_duration(idle)} otherwise; --bandwidth {rate * 8 / 1e6:.0f}mbit leaves it room"
+        )
+    return told
+
+
 def _sagging(links: Sequence[LinkObservation]) -> list[str]:
     """The hours of the day at which the link carries clearly less, when enough hours were measured."""
-    by_hour: dict[int, list[float]] = {}
-    for link in links:
-        if (rate := rate_of(link, None)) is not None:
-            by_hour.setdefault(int(hour_of(link.at)), []).append(rate)
-    if len(by_hour) < _ENOUGH_HOURS:
+    rates = {hour: rate.value for hour, rate in rates_by_hour(links).items()}
+    if len(rates) < _ENOUGH_HOURS:
         return []
-    usual = median(fmean(rates) for rates in by_hour.values())
-    slow = sorted(hour for hour, rates in by_hour.items() if fmean(rates) < _SAG * usual)
+    usual = median(rates.values())
+    slow = [hour for hour, rate in rates.items() if rate < _SAG * usual]
     if not slow:
         return []
-    least = min(fmean(by_hour[hour]) for hour in slow)
+    least = min(rates[hour] for hour in slow)
     hours = ", ".join(f"{hour:02}:00" for hour in slow)
     return [f"the link sags at {hours}: down to {format_rate(least)}, usually {format_rate(usual)}"]

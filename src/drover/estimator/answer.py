@@ -13,14 +13,17 @@ from drover.estimator.patterns import Patterns, Rhythm, patterns
 from drover.estimator.phases import History
 from drover.estimator.remaining import Basis, Remaining
 from drover.estimator.score import scores
-from drover.model.forecast import Forecast, Method, Question
-from drover.model.migration import Migration, Spec
+from drover.estimator.sharing import sharing
+from drover.model.forecast import Forecast, Method, Question, Sharing
+from drover.model.migration import Migration, Spec, State
 from drover.model.observation import LinkObservation, VmObservation
 from drover.store import ForecastStore, LinkStore, MigrationStore, ObservationStore
 
 FRESH = 30 * 86400.0
 """Seconds after which an observation says too little of today."""
 _WORTH_A_WORD = 1.25
+_COMPARED = 50
+"""VMs at the destination with which content is compared: the newest samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +72,33 @@ class Estimator:
             subjects=subjects,
             links=links,
             history=History(self._migrations.all()),
+            sharing=self._sharing(destination, observations),
         )
         raw = forecast(known, question)
         words = [f"{o.vm}: {said}" for o, habit in zip(observations, habits, strict=True) for said in habit.words]
         words += [said for one in subjects for said in _usual(one, question, raw.whole.duration.p50)]
         raw = raw.model_copy(update={"warnings": [*raw.warnings, *words]})
         return Answer(raw=raw, shown=corrected(raw, self.scores()), observations=list(observations), links=links)
+
+    def _sharing(self, destination: str, observations: Sequence[VmObservation]) -> list[Sharing]:
+        """At the destination are VMs that were sampled there, and those that arrived since they were sampled."""
+        arrived = {
+            migration.facts.uuid
+            for migration in self._migrations.all()
+            if migration.state is State.FINISHED and migration.spec.destination == destination
+        }
+        asked = {observation.uuid for observation in observations}
+        seen = self.observations.sampled(since=time.time() - FRESH)
+        there = {
+            uuid: sampled.id
+            for uuid, sampled in seen.items()
+            if uuid not in asked and (uuid in arrived or sampled.site == destination)
+        }
+        newest = list(there.items())[:_COMPARED]
+        return sharing(
+            {o.vm: self.observations.samples(seen[o.uuid].id) for o in observations if o.uuid in seen},
+            {uuid: self.observations.samples(observation) for uuid, observation in newest},
+        )
 
     def before(self, migration: Migration) -> Forecast | None:
         """Forecasts a migration that is about to begin, and remembers it for the score; None if too little is known."""

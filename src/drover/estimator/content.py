@@ -48,8 +48,7 @@ def chunks_needed(precision: float, population: int | None = None, *, share: flo
 
 def contents(samples: Sequence[VdiskSample]) -> list[Content]:
     """What each VDISK of one VM holds; duplicates are looked for over all of them."""
-    strata = {sample.vdisk: Stratum(_population(sample), _nonzero(sample)) for sample in samples}
-    spared = duplicates(strata)
+    spared = duplicates({sample.vdisk: stratum(sample) for sample in samples})
     return [_content(sample, spared[sample.vdisk]) for sample in samples]
 
 
@@ -94,8 +93,10 @@ def _taken(sample: VdiskSample) -> float:
     return len(sample.chunks) / max(1, _population(sample))
 
 
-def _nonzero(sample: VdiskSample) -> list[str | None]:
-    return [None if chunk.zero_bytes >= chunk.length else chunk.hash for chunk in sample.chunks]
+def stratum(sample: VdiskSample) -> "Stratum":
+    """What the sample of a VDISK says of its chunks."""
+    hashes = [None if chunk.zero_bytes >= chunk.length else chunk.hash for chunk in sample.chunks]
+    return Stratum(_population(sample), hashes)
 
 
 def wilson(share: float, count: float) -> Interval:
@@ -178,13 +179,51 @@ def duplicates(strata: Mapping[str, Stratum]) -> dict[str, Interval]:
     whole = sum(map(sum, pairs.values()))
     triples = sum(_triples(content, strata) for content in contents)
     spared = 1 / (1 + 1.5 * triples / whole) if whole else 1.0
-    return {name: _spared(strata[name], pairs[name], spared) for name in strata}
+    return {
+        name: _part(stratum.population if stratum.hashes else 0, _inclusion(stratum, 2), pairs[name], spared)
+        for name, stratum in strata.items()
+    }
 
 
-def _spared(stratum: Stratum, pairs: list[float], spared: float) -> Interval:
-    """`pairs` are the estimates of equal pairs, of each content that was seen twice."""
-    population, both = stratum.population, _inclusion(stratum, 2)
-    if not population or not stratum.hashes or not both:
+def elsewhere(own: Mapping[str, Stratum], there: Mapping[str, Stratum]) -> dict[str, Interval]:
+    """Share of each VDISK's chunks in `own` whose content is somewhere in `there` as well.
+
+    As `duplicates`: the pairs of one chunk here and an equal one there follow without bias; how many equal ones there
+    are for each of them there, pairs there over pairs across say, if all occur equally often.
+    """
+    seen = _by_content({**{f"own {name}": one for name, one in own.items()}, **there})
+    pairs: dict[str, list[float]] = {name: [] for name in own}
+    twice = 0.0
+    for content in seen.values():
+        once = {name: _expanded(one, content[name], 1) for name, one in there.items() if name in content}
+        across = sum(once.values())
+        within = sum(_expanded(one, content[name], 2) for name, one in there.items() if name in content)
+        within += sum(one * other for one, other in itertools.combinations(once.values(), 2))
+        for name, stratum in own.items():
+            if across and (count := content.get(f"own {name}", 0)):
+                each = _expanded(stratum, count, 1)
+                pairs[name].append(each * across)
+                twice += each * within
+    whole = sum(map(sum, pairs.values()))
+    spared = 1 / (1 + 2 * twice / whole) if whole else 1.0
+    read, held = (sum(len(one.hashes) for one in there.values()), sum(one.population for one in there.values()))
+    return {
+        name: _part(
+            stratum.population if stratum.hashes else 0,
+            _inclusion(stratum, 1) * read / held if held else 0.0,
+            pairs[name],
+            spared,
+        )
+        for name, stratum in own.items()
+    }
+
+
+def _part(population: int, both: float, pairs: list[float], spared: float) -> Interval:
+    """The share of so many chunks that equal pairs stand for.
+
+    `pairs` are the estimates of pairs, of each content that was seen twice; `both` is how likely a pair is seen.
+    """
+    if not population or not both:
         return Interval(value=0.0, low=0.0, high=1.0 if population else 0.0)
     value = low = high = sum(pairs)
     if value:

@@ -57,7 +57,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
         "connections": _WHOLE, "congestion": _TEXT, "bytes": _WHOLE, "seconds": _REAL, "blocks": _WHOLE,
         "cpu_seconds": _REAL,
     }
-    | _interval("rate") | _interval("round_trip")
+    | _interval("rate") | _interval("round_trip") | _interval("busy")
     | {"loss": _REAL, "segments": _WHOLE, "retransmitted": _WHOLE, "mtu": _WHOLE},
     "scores": {
         "migration": _TEXT, "vm": _TEXT, "at": _REAL, "method": _TEXT, "horizon": _REAL, "quantity": _TEXT,
@@ -170,6 +170,7 @@ def _probes(links: Iterable[LinkObservation]) -> Iterator[_Row]:
         for probe in link.probes:
             flat = state | probe.model_dump(mode="json") | shared
             flat |= _three("rate", flat["rate"]) | _three("round_trip", state["round_trip"])
+            flat |= _three("busy", state["busy"] or dict.fromkeys(("value", "low", "high")))
             yield {name: flat[name] for name in _COLUMNS["link_probes"]}
 
 

@@ -12,7 +12,7 @@ from drover.estimator.methods import by_device, stopped
 from drover.estimator.order import Order
 from drover.estimator.phases import History
 from drover.estimator.simulate import Machine, Outcome, gate_opens, simulate
-from drover.model.forecast import Forecast, Method, Option, Question, Range, TradeOff, VmForecast
+from drover.model.forecast import Forecast, Method, Option, Question, Range, Sharing, TradeOff, VmForecast
 from drover.model.migration import Cutover
 from drover.model.observation import LinkObservation
 
@@ -37,6 +37,7 @@ class Known:
     links: Sequence[LinkObservation]
     """Newest first."""
     history: History
+    sharing: Sequence[Sharing] = ()
 
 
 def forecast(known: Known, question: Question, *, seed: int = 1) -> Forecast:
@@ -54,7 +55,7 @@ def forecast(known: Known, question: Question, *, seed: int = 1) -> Forecast:
     options = [_network(whole, count)]
     break_even = None
     if question.shipping is not None:
-        options.append(by_device(draws, question, order))
+        options.append(by_device(draws, question, order, known.sharing))
         break_even = _break_even(known, question, seed)
     options.append(stopped(draws))
     # One VM of a plan that does not get through is no reason to stop the others.
@@ -80,6 +81,7 @@ def forecast(known: Known, question: Question, *, seed: int = 1) -> Forecast:
             *latency(draws, known.subjects, question, order.most()),
         ],
         horizon=min((subject.seconds for subject in known.subjects), default=0.0),
+        sharing=list(known.sharing),
     )
 
 
@@ -202,7 +204,7 @@ def _break_even(known: Known, question: Question, seed: int) -> float | None:
         asked = question.model_copy(update={"link_rate": rate, "bandwidth": None})
         draws = _roll(known, asked, _FEW, seed)
         times = [_all(simulate(d.machines, d.path, d.phases, order)).duration for d in draws]
-        return median(times) > by_device(draws, asked, order).duration.p50
+        return median(times) > by_device(draws, asked, order, known.sharing).duration.p50
 
     low, high = 1e5, 1.25e10
     if not network_is_slower(low) or network_is_slower(high):

@@ -6,17 +6,21 @@ from dataclasses import replace
 from drover.estimator.draw import Draw
 from drover.estimator.order import Order
 from drover.estimator.simulate import EPOCH_WHILE_COPYING, Machine, simulate
-from drover.model.forecast import Method, Option, Question, Range
+from drover.model.forecast import Method, Option, Question, Range, Sharing
 from drover.model.units import format_size
 
 
-def by_device(draws: Sequence[Draw], question: Question, order: Order) -> Option:
-    """Load all, ship, unload; meanwhile epochs over the network; then compare and cut over as always."""
+def by_device(draws: Sequence[Draw], question: Question, order: Order, sharing: Sequence[Sharing]) -> Option:
+    """Load all, ship, unload; meanwhile epochs over the network; then compare and cut over as always.
+
+    What occurs more than once is on the devices once.
+    """
     shipping = question.shipping
     assert shipping is not None
+    spared = {one.vm: (one.together or one.alone).value for one in sharing}
     durations, downtimes, wires, amounts = [], [], [], []
     for number, draw in enumerate(draws):
-        on_device = sum(machine.content * machine.ratio for machine in draw.machines)
+        on_device = sum(m.content * m.ratio * (1 - spared.get(m.name, 0.0)) for m in draw.machines)
         read = sum(machine.content / machine.covered(draw.path) for machine in draw.machines if machine.content)
         travel = _shipped(shipping, (number + 0.5) / len(draws))
         written = on_device / question.device_rate

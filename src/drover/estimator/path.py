@@ -26,11 +26,15 @@ class Watch:
         self._smallest = float("inf")
         self._idle: list[float] = []
         self._all: list[float] = []
+        self._busy: list[float] = []
         self._totals = TcpTotals()
         self._gentle: TcpTotals | None = None
 
-    def see(self, link: LinkStatus, *, idle: bool = False) -> None:
-        """One look; `idle` if nothing was being sent, so that no queue of our own is in the round trip."""
+    def see(self, link: LinkStatus, *, idle: bool = False, busy: bool = False) -> None:
+        """One look; `idle` if nothing was being sent, so that no queue of our own is in the round trip.
+
+        `busy` if bulk was sent as fast as the link takes it: what others find on it then.
+        """
         self._totals = link.tcp
         told = [one.tcp for one in link.each_connection if one.tcp is not None and one.tcp.round_trip_seconds > 0]
         if not told:
@@ -41,6 +45,8 @@ class Watch:
         self._smallest = min([self._smallest, *smallest])
         middle = statistics.median(tcp.round_trip_seconds for tcp in told)
         self._all.append(middle)
+        if busy:
+            self._busy.append(middle)
         # Heartbeats: the smoothed figure of TCP holds acknowledgements that an idle peer has put off.
         if idle and link.round_trip_seconds is not None:
             self._idle.append(link.round_trip_seconds)
@@ -75,6 +81,11 @@ class Watch:
             round_trip=Interval(
                 value=usual, low=min(self._smallest, usual), high=max(quantile(self._all, 0.95), usual)
             ),
+            busy=Interval(
+                value=statistics.median(self._busy), low=quantile(self._busy, 0.05), high=quantile(self._busy, 0.95)
+            )
+            if self._busy
+            else None,
             loss=loss(self._gentle if gentle and self._gentle else self._totals),
             segments=self._totals.segments,
             mtu=self._mtu,

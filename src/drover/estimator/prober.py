@@ -106,7 +106,7 @@ class Prober:
     def _tell(self, words: str) -> None:
         self._on_progress(min(max(1 - self._left / self._budget, 0.0), 1.0), words)
 
-    def _look(self, *, idle: bool = False) -> EngineStatus:
+    def _look(self, *, idle: bool = False, busy: bool = False) -> EngineStatus:
         """The source's engine now. Raises EngineError if its session is not the first any more."""
         status = self._source.status()
         if status.link.state != "up" or status.link.reconnects:
@@ -114,7 +114,7 @@ class Prober:
                 f"the link between the hosts broke while it was probed: {status.link.reason or 'it was made anew'}",
                 remedy="probe again when it holds",
             )
-        self._watch.see(status.link, idle=idle)
+        self._watch.see(status.link, idle=idle, busy=busy)
         return status
 
     def _look_idle(self) -> None:
@@ -159,7 +159,8 @@ class Prober:
         readings, fed = [_reading(before)], 0
         with self._pattern(size) as name:
             while True:
-                status = self._look()
+                # Not before something arrived: until then no queue can have built up.
+                status = self._look(busy=readings[-1].bytes > readings[0].bytes)
                 readings.append(_reading(status.link))
                 vdisk = status.vdisks[name]
                 _raise_held(vdisk.error.message if vdisk.error else None)

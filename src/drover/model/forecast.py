@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from drover.model.latency import LatencyBudget
 from drover.model.migration import Cutover
+from drover.model.observation import Interval
 
 
 class _Frozen(BaseModel):
@@ -133,6 +134,18 @@ class TradeOff(_Frozen):
     """What the VM may write of what it writes now, for the gate to open; 1: it need not be slowed."""
 
 
+class Sharing(_Frozen):
+    """Shares of a VM's allocated content that need not be stored again, each with the limits of 95 of 100 cases."""
+
+    vm: str
+    alone: Interval
+    """Occurs in the VM more than once; of equal chunks all but one."""
+    together: Interval | None
+    """The same over all VMs of the question, `alone` included; None if it is one VM."""
+    destination: Interval | None
+    """Is at the destination already, as far as VMs there were sampled; None if none was."""
+
+
 class Forecast(_Frozen):
     """The answer of `drover estimate`. `whole` is for all VMs together, however they begin."""
 
@@ -157,6 +170,8 @@ class Forecast(_Frozen):
     """How many finished migrations the intervals were corrected by."""
     horizon: float = 0.0
     """Seconds of observation behind it."""
+    sharing: list[Sharing] = []
+    """Of the VMs whose content was sampled."""
 
 
 def quantile(ordered: list[float], share: float) -> float:

@@ -138,6 +138,8 @@ class LinkState(_Seen):
     at: float
     round_trip: Interval
     """Seconds; `low` is the smallest that was seen, `high` the p95."""
+    busy: Interval | None = None
+    """Seconds of a round trip while bulk fills the link, `low` and `high` of 90 of 100 looks: what others wait then."""
     loss: float
     """Share of segments that were sent again."""
     segments: int

@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +76,14 @@ Sample = IoSample | DirtySample | Content | VdiskSample
 _Seen = TypeVar("_Seen", IoSample, DirtySample)
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """An observation whose content was sampled, and the URI of the site where that was."""
+
+    id: str
+    site: str
+
+
 class ObservationStore:
     """Every observation that this Drover made. Each write is durable when the call returns."""
 
@@ -135,6 +144,17 @@ class ObservationStore:
             query = query.where(_observations.c.uuid == uuid)
         with self._database.transaction() as db:
             return [_load(db, row) for row in db.execute(query).mappings().all()]
+
+    def sampled(self, *, since: float = 0.0) -> dict[str, Sampled]:
+        """By VM (UUID): its newest observation with a sample of content, of those begun since; newest first."""
+        with_sample = sa.exists().where(_vdisks.c.observation == _observations.c.id)
+        columns = (_observations.c.uuid, _observations.c.id, _observations.c.site)
+        query = sa.select(*columns).where(_observations.c.began_at >= since, with_sample)
+        found: dict[str, Sampled] = {}
+        with self._database.transaction() as db:
+            for row in db.execute(query.order_by(_observations.c.began_at.desc())):
+                found.setdefault(row.uuid, Sampled(row.id, row.site))
+        return found
 
     def samples(self, observation: str) -> list[VdiskSample]:
         """What was read of the VM's VDISKs, chunk by chunk, the latest of each VDISK: to compare VMs by it."""

@@ -9,6 +9,7 @@ from pygal.etree import etree
 from pygal.style import Style
 
 from drover.estimator.draw import subject
+from drover.estimator.link_hours import rates_by_hour
 from drover.model.forecast import Forecast
 from drover.model.observation import LinkObservation, VmObservation
 from drover.model.units import format_duration, format_rate, format_size
@@ -51,6 +52,17 @@ def link_chart(link: LinkObservation) -> Markup:
     chart.x_labels = [str(connections) for connections, _ in bulk]
     rates = [probe.rate for _, probe in bulk]
     chart.add("rate", [{"value": rate.value, "ci": {"low": rate.low, "high": rate.high}} for rate in rates])
+    return _drawn(chart)
+
+
+def hours_chart(links: Sequence[LinkObservation]) -> Markup | None:
+    """What the link carries by the hour of the day; None if only one hour was measured."""
+    hours = rates_by_hour(links)
+    if len(hours) < 2:
+        return None
+    chart = pygal.Bar(**_settings(lambda rate: format_rate(rate), height=280), show_legend=False)
+    chart.x_labels = [f"{hour:02}:00" for hour in hours]
+    chart.add("rate", [{"value": rate.value, "ci": {"low": rate.low, "high": rate.high}} for rate in hours.values()])
     return _drawn(chart)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from drover.cli.forecast_view import cutovers, rows, span
-from drover.cli.report.charts import dirty_chart, duration_chart, link_chart
+from drover.cli.forecast_view import cutovers, rows, shared_words, span
+from drover.cli.report.charts import dirty_chart, duration_chart, hours_chart, link_chart
 from drover.errors import DroverError
 from drover.estimator.answer import Answer
 from drover.estimator.draw import subject
@@ -44,10 +44,12 @@ def _content(answer: Answer) -> dict[str, Any]:
         "ends": ends,
         "vms": [(observation, subject(observation)) for observation in answer.observations],
         "link": answer.links[0] if answer.links else None,
+        "shared": [(one.vm, words) for one in shown.sharing if (words := shared_words(one))],
         "charts": {
             "duration": duration_chart(shown),
             "dirty": dirty_chart(answer.observations),
             "link": link_chart(answer.links[0]) if answer.links else None,
+            "hours": hours_chart(answer.links),
         },
     }
 
