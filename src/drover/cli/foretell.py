@@ -4,14 +4,15 @@ from rich.console import Console
 
 from drover.cli.forecast_view import summary
 from drover.cli.output import print_json
+from drover.cli.questions import travel
 from drover.estimator.answer import Estimator
 from drover.model.migration import Migration
 from drover.store import MigrationStore
 
 
-def foretell(store: MigrationStore, migration: Migration, *, json: bool) -> None:
+def foretell(store: MigrationStore, migration: Migration, *, shipping: str | None, json: bool) -> None:
     """Prints the forecast and remembers it for `drover estimate accuracy`; says nothing of a VM never observed."""
-    forecast = Estimator(store.folder).before(migration)
+    forecast = Estimator(store.folder).before(migration, None if shipping is None else travel(shipping))
     if forecast is None:
         return
     if json:

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from drover.cli import options, whom
+from drover.cli.foretell import foretell
 from drover.cli.plan_run import carry_out
 from drover.cli.several import Watcher, check_all
 from drover.errors import InputError
@@ -40,6 +41,7 @@ def load(
     compression: options.Compression = None,
     destination_address: options.DestinationAddress = None,
     rest_by_network: options.RestByNetwork = None,
+    shipping: options.Shipping = None,
     json: options.Json = False,
 ) -> None:
     """Migrate several VMs at once with the same devices: each is checked first, then all are loaded side by side.
@@ -83,6 +85,7 @@ def load(
     watcher = Watcher(store, json=json)
     for migration in migrations:
         watcher.planned(migration)
+        foretell(store, migration, shipping=shipping, json=json)
     if code := run_all(migrations, watcher.show):
         raise typer.Exit(code)
 

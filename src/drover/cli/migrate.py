@@ -12,6 +12,7 @@ from drover.cli.foretell import foretell
 from drover.cli.output import print_json
 from drover.cli.remote import connected, no_devices
 from drover.cli.view import watch
+from drover.errors import InputError
 from drover.replicator.check import check
 from drover.replicator.migrate import plan
 from drover.replicator.record import tuned
@@ -39,6 +40,7 @@ def migrate(
     destination_address: options.DestinationAddress = None,
     device: options.Device = [],  # noqa: B006
     rest_by_network: options.RestByNetwork = None,
+    shipping: options.Shipping = None,
     json: options.Json = False,
 ) -> None:
     """Move a running VM to another site: check, replicate, cut over, verify. The source VM is kept, shut off."""
@@ -57,6 +59,8 @@ def migrate(
         destination_address=destination_address,
         rest_by_network=rest_by_network,
     )
+    if shipping is not None and not device:
+        raise InputError("--shipping is about transport devices, and none was named", remedy="add --device PATH")
     if (remote := connected()) is not None:
         no_devices(device)
         body = options.request(vm, source, destination, network, pool, format, given)
@@ -72,5 +76,5 @@ def migrate(
     else:
         show(report)
     migration = plan(store, spec, report)
-    foretell(store, migration, json=json)
+    foretell(store, migration, shipping=shipping, json=json)
     watch(store, migration, json=json)

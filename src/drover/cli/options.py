@@ -121,7 +121,7 @@ Shipping = Annotated[
     typer.Option(
         "--shipping",
         metavar="TIME[..TIME]",
-        help="Consider a transport device that travels so long, as in 24h or 20h..48h.",
+        help="How long transport devices travel, as in 24h or 20h..48h: the forecast reckons with it.",
     ),
 ]
 DeviceRate = Annotated[

@@ -34,7 +34,7 @@ def ask(
         "link_rate": None if link_rate is None else parse_rate(link_rate),
         "together": together,
         "hour": hour,
-        "shipping": None if shipping is None else _travel(shipping),
+        "shipping": None if shipping is None else travel(shipping),
         "device_rate": None if device_rate is None else parse_rate(device_rate),
     }
     given = {name: value for name, value in conditions.items() if value is not None}
@@ -71,8 +71,8 @@ def _of_vm(member: Member, group: Sequence[Member], given: dict[str, Any]) -> Vm
     return VmQuestion(vm=member.vm, starts_after=sum(waits.values()), **{**said, **given})
 
 
-def _travel(text: str) -> Range:
-    """`24h`, or `20h..48h` from the 10th to the 90th of 100 journeys."""
+def travel(text: str) -> Range:
+    """How long transport devices are under way: `24h`, or `20h..48h` from the 10th to the 90th of 100 journeys."""
     least, dots, most = text.partition("..")
     first = _seconds("--shipping", least)
     if not dots:

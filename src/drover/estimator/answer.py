@@ -14,7 +14,7 @@ from drover.estimator.phases import History
 from drover.estimator.remaining import Basis, Remaining
 from drover.estimator.score import scores
 from drover.estimator.sharing import sharing
-from drover.model.forecast import Forecast, Method, Question, Sharing
+from drover.model.forecast import Forecast, Method, Question, Range, Sharing
 from drover.model.migration import Migration, Spec, State
 from drover.model.observation import LinkObservation, VmObservation
 from drover.store import ForecastStore, LinkStore, MigrationStore, ObservationStore
@@ -100,21 +100,36 @@ class Estimator:
             {uuid: self.observations.samples(observation) for uuid, observation in newest},
         )
 
-    def before(self, migration: Migration) -> Forecast | None:
-        """Forecasts a migration that is about to begin, and remembers it for the score; None if too little is known."""
-        if migration.spec.devices:
+    def before(self, migration: Migration, shipping: Range | None = None) -> Forecast | None:
+        """Forecasts a migration that is about to begin, and remembers it for the score; None if too little is known.
+
+        `shipping` is how long its transport devices, if it has some, travel.
+        """
+        by_road = bool(migration.spec.devices)
+        if by_road and shipping is None:
             return None
         seen = self.latest(migration.facts.uuid)
         if seen is None:
             return None
+        question = question_of(migration.spec)
+        if by_road:
+            question = question.model_copy(update={"shipping": shipping})
         try:
-            answer = self.answer(migration.spec.source, migration.spec.destination, [seen], question_of(migration.spec))
+            answer = self.answer(migration.spec.source, migration.spec.destination, [seen], question)
         except InputError:
             return None
-        if answer.raw.recommended is not Method.NETWORK:
+        wanted = Method.DEVICE if by_road else Method.NETWORK
+        if answer.raw.recommended is not wanted:
             answer.raw.warnings.append(f"the estimator recommends: {answer.raw.recommended}")
-        self.forecasts.add(migration.id, answer.raw, answer.shown)
-        return answer.shown
+        raw = by_method(answer.raw, wanted)
+        shown = corrected(raw, self.scores())
+        self.forecasts.add(migration.id, raw, shown)
+        return shown
+
+    def remember(self, migration: Migration) -> None:
+        """`before`, for one that begins without somebody who reads it; nothing if its forecast is kept already."""
+        if not self.forecasts.has(migration.id):
+            self.before(migration)
 
     def meanwhile(self, migration: Migration, memory: int) -> Remaining:
         """Forecasts what is left of a migration while it runs; `memory` is the VM's, in bytes."""
@@ -147,6 +162,13 @@ def _usual(subject: Subject, question: Question, seconds: float) -> list[str]:
         return []
     much = f"{factor:.1f} times" if factor > 1 else f"{factor:.0%} of"
     return [f"{subject.name}: what it usually writes at that time is reckoned with: {much} what was observed"]
+
+
+def by_method(forecast: Forecast, method: Method) -> Forecast:
+    """What it says if this method is taken, whatever it recommends."""
+    (option,) = [option for option in forecast.options if option.method is method]
+    said = {name: getattr(option, name) for name in ("duration", "downtime", "wire_bytes")}
+    return forecast.model_copy(update={"recommended": method, "whole": forecast.whole.model_copy(update=said)})
 
 
 def question_of(spec: Spec) -> Question:

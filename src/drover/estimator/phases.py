@@ -38,12 +38,16 @@ class Seen:
     """Bytes/s of content at which the background went where disks or processors limited it."""
 
 
+def is_undisturbed(migration: Migration) -> bool:
+    """Whether it went from its beginning to its end as it was planned: what was interrupted tells little of others."""
+    return migration.state is State.FINISHED and migration.facts.token == 1 and not migration.spec.write_backpressure
+
+
 def seen(migration: Migration) -> Seen | None:
     """What a finished migration teaches; nothing if it was interrupted or went by road."""
     facts, cutover = migration.facts, migration.facts.cutover
     timings = facts.timings
-    undisturbed = facts.token == 1 and not migration.spec.devices and not migration.spec.write_backpressure
-    if migration.state is not State.FINISHED or cutover is None or not undisturbed:
+    if cutover is None or not is_undisturbed(migration) or migration.spec.devices:
         return None
     if timings.replicating_at is None or timings.copied_at is None or timings.compared_at is None:
         return None
@@ -60,7 +64,7 @@ def seen(migration: Migration) -> Seen | None:
     moving = cutover.memory_wire_bytes / wire_rate if cutover.memory_wire_bytes and wire_rate else None
     small = cutover.last_epoch_seconds is not None and (cutover.last_epoch_bytes or 0) <= _SMALL
     return Seen(
-        prepare=timings.replicating_at - migration.created_at,
+        prepare=timings.replicating_at - migration.begun_at,
         seal=cutover.last_epoch_seconds if small else None,
         # Shorter ones were spent on waiting for epochs.
         verify_rate=timings.content_bytes / (comparing - _TURN) if small and comparing > 3 * _TURN else None,

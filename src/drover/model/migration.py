@@ -181,6 +181,8 @@ class CutoverFacts(BaseModel):
 class Timings(BaseModel):
     """When the phases of a migration ended, Unix seconds, and what they moved, bytes: later forecasts learn from it."""
 
+    begun_at: float | None = None
+    """When its first run began; before, it was recorded and waited for its turn."""
     replicating_at: float | None = None
     copied_at: float | None = None
     compared_at: float | None = None
@@ -240,6 +242,11 @@ class Migration(BaseModel):
     facts: Facts = Facts()
     created_at: float = Field(default_factory=time.time)
     updated_at: float = Field(default_factory=time.time)
+
+    @property
+    def begun_at(self) -> float:
+        """When its first run began, as far as that is known."""
+        return self.facts.timings.begun_at or self.created_at
 
     @model_validator(mode="after")
     def _id_is_a_file_name(self) -> Self:

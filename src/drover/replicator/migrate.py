@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from drover.errors import DroverError, EngineError, GroupError, HoldError, InputError, MigrationError
+from drover.estimator.answer import Estimator
 from drover.model.device import Use
 from drover.model.migration import INTERRUPTED, Cutover, CutoverFacts, Facts, Migration, Spec, State
 from drover.platforms.libvirt import power
@@ -57,6 +58,10 @@ def migrate(run: Run) -> None:
         raise InputError(
             f"migration {run.migration.id} is {run.migration.state}", remedy="there is nothing to go on with"
         )
+    if run.facts.timings.begun_at is None:
+        run.facts.timings.begun_at = time.time()
+        run.save()
+        Estimator(run.store.folder).remember(run.migration)
     try:
         _to_the_end(run)
     except HoldError as error:

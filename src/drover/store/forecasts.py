@@ -30,6 +30,12 @@ class ForecastStore:
         with self._database.transaction() as db:
             db.execute(row.values(**values, shown=shown.model_dump(mode="json")))
 
+    def has(self, migration: str) -> bool:
+        """Whether one was made for this migration."""
+        query = sa.select(_forecasts.c.migration).where(_forecasts.c.migration == migration)
+        with self._database.transaction() as db:
+            return db.execute(query).first() is not None
+
     def all(self) -> dict[str, tuple[Forecast, Forecast]]:
         """By migration: as the simulation said it, and as it was shown."""
         with self._database.transaction() as db:
