@@ -62,7 +62,7 @@ def reasons(recommended: Method, options: Sequence[Option], break_even: float | 
     else:
         words.append(
             f"a stopped export takes {format_duration(stopped.duration.p50)}, and the VM is down for all of it; "
-            f"so it is down for {format_duration(by_method[recommended].downtime.p50)}"
+            f"this way it is down for {format_duration(by_method[recommended].downtime.p50)}"
         )
     words.append(f"{format_size(by_method[recommended].wire_bytes.p50)} go over the link")
     return words

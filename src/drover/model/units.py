@@ -78,6 +78,11 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def format_count(number: int, what: str) -> str:
+    """`number` of something that has a regular plural: `1 connection`, `8 connections`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _split(text: str, kind: str, example: str) -> tuple[float, str]:
     match = _NUMBER.match(text)
     if match is None:
