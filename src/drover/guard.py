@@ -16,7 +16,8 @@ import libvirt
 
 from drover.engine.launcher import EngineHome
 from drover.errors import DroverError
-from drover.platforms.libvirt import power
+from drover.model.credentials import Credentials
+from drover.platforms.libvirt import credentials, power
 from drover.platforms.libvirt.capture import Capture
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.host import host_of
@@ -142,7 +143,15 @@ def _free(domain: libvirt.virDomain, errand: Errand) -> None:
         Capture(domain, errand["vdisks"], "", owner=sampling).close()
 
 
+def _stored(uri: str) -> Credentials | None:
+    # Here, since a guard that has nothing to do is to be small and quick.
+    from drover.store import CredentialStore
+
+    return CredentialStore().of(uri)
+
+
 def main() -> int:
+    credentials.ask(_stored)
     errands: list[Errand | EngineErrand] = []
     for line in sys.stdin:
         errands = json.loads(line)

@@ -228,6 +228,29 @@ def test_every_change_is_in_the_audit_log_and_no_secret_is(served: Served) -> No
     assert not any(secret in everything for secret in served.secrets.values())
 
 
+def test_credentials_of_a_site_are_taken_and_never_given(served: Served) -> None:
+    path = "/v1/sites/vault/credentials"
+    given = {"user": "drover", "password": "pl4nted-passw0rd"}
+    refused(served.call("PUT", path, json=given), 404)
+    ok(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu:///vault"}), 201)
+    refused(served.call("PUT", path, who="hand", json=given), 403)
+    told = refused(served.call("PUT", path, json={"user": "drover", "ssh_key": "pl4nted"}), 422)
+    assert "passphrase" in told["detail"] and "pl4nted" not in str(told)
+    assert "no credentials" in refused(served.call("PUT", path, json={}), 422)["detail"]
+    ok(served.call("PUT", path, json=given), 204)
+    kept = served.context.credentials.of("qemu:///vault")
+    assert kept is not None and kept.password is not None and kept.password.get_secret_value() == given["password"]
+    everything = "".join(served.call("GET", f"/v1/{what}").text for what in ("sites", "audit"))  # type: ignore[attr-defined]
+    assert "pl4nted" not in everything
+    sites = {site["name"]: site["has_credentials"] for site in ok(served.call("GET", "/v1/sites"))["items"]}
+    assert sites == {"alpha": False, "beta": False, "vault": True}
+    assert not ok(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu:///elsewhere"}))["has_credentials"]
+    refused(served.call("DELETE", path), 404)
+    told = refused(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu+ssh://a:pl4nted@b/system"}), 422)
+    assert "pl4nted" not in str(told)
+    ok(served.call("DELETE", "/v1/sites/vault"), 204)
+
+
 def test_a_request_that_is_too_large_is_refused(served: Served) -> None:
     refused(served.call("PUT", "/v1/plans/office", content=b"x" * (3 << 20)), 413)
 

@@ -84,8 +84,9 @@ def test_a_server_of_another_authority_is_not_believed(server: Server) -> None:
 
 
 def test_what_is_secret_is_for_its_owner_only(logged_in: Server) -> None:
-    kept = [logged_in.folder / "config/drover/servers.json", *(logged_in.folder / "data/tls").glob("*.key")]
-    assert len(kept) == 3
+    data = logged_in.folder / "data"
+    kept = [logged_in.folder / "config/drover/servers.json", *(data / "tls").glob("*.key"), data / "vault.key"]
+    assert len(kept) == 4
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
     assert stat.S_IMODE((logged_in.folder / "data").stat().st_mode) == 0o700
     token = json.loads(kept[0].read_text())[logged_in.url]["token"]
@@ -101,6 +102,9 @@ def test_the_verbs_work_through_it(logged_in: Server, tmp_path: Path) -> None:
         assert logged_in.asked("site", "add", name, f"qemu:///x?socket=/nowhere/{name}").returncode == 0
     listed = [json.loads(line) for line in logged_in.asked("site", "list", "--json").stdout.splitlines()]
     assert [site["name"] for site in listed] == ["here", "there"]
+    words = ("site", "credentials", "here", "--user", "drover", "--password-file", "-")
+    assert "kept" in logged_in.drover("--server", logged_in.url, *words, typed="pl4nted-passw0rd\n").stdout
+    assert b"pl4nted" not in b"".join(path.read_bytes() for path in (logged_in.folder / "data").glob("*.sqlite*"))
     done = _run_plan(logged_in, tmp_path)
     assert done.returncode == 3 and "refused: cannot connect to" in done.stdout
     wrong = logged_in.asked("migrate", "web", "--from", "here", "--to", "there", "--bandwidth", "fast")

@@ -1,10 +1,10 @@
-"""The accounts' tables, and how one server at a time changes them."""
+"""The accounts' tables. Whoever changes more than one row takes `users` or `attempts` first (`exclusive`)."""
 
 import sqlalchemy as sa
 
 from drover.accounts.identity import Token, User
 from drover.accounts.roles import Role, Scope
-from drover.store.database import metadata
+from drover.store.database import exclusive, metadata
 
 users = sa.Table(
     "users",
@@ -49,19 +49,7 @@ attempts = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
 )
 
-
-def exclusive(db: sa.Connection, table: sa.Table) -> None:
-    """Keeps all other writers of the table waiting until the transaction ends; to be its first statement.
-
-    Whoever changes more than one row takes `users` or `attempts` first, so that nobody waits in a circle.
-    """
-    if db.dialect.name == "postgresql":
-        name = db.dialect.identifier_preparer.format_table(table)
-        db.execute(sa.text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
-    else:
-        # SQLite takes its one write lock before it looks for rows.
-        nothing = {column: column for column in table.primary_key}
-        db.execute(table.update().where(sa.false()).values(nothing))
+__all__ = ["as_scope", "as_token", "as_user", "attempts", "exclusive", "sessions", "tokens", "users"]
 
 
 def as_user(row: sa.RowMapping) -> User:

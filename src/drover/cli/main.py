@@ -13,9 +13,12 @@ from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_run import run as run_plan
+from drover.cli.secret import app as secret
 from drover.cli.site import app as site
 from drover.errors import DroverError
 from drover.lab.command import app as lab
+from drover.platforms.libvirt import credentials
+from drover.store import CredentialStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +40,7 @@ app.command("server")(server.server)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.add_typer(site, name="site")
+app.add_typer(secret, name="secret")
 plan.command("run")(run_plan)
 app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
@@ -70,6 +74,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line. An error that Drover raises is one line on stderr and the exit code of its kind."""
+    credentials.ask(lambda uri: CredentialStore().of(uri))
     try:
         app()
     except DroverError as error:

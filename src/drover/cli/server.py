@@ -11,6 +11,7 @@ from drover.cli import options
 from drover.cli.output import print_json
 from drover.errors import InputError
 from drover.store.database import data_folder
+from drover.store.vault import KEY_FILE
 
 
 def server(
@@ -26,6 +27,15 @@ def server(
     runs_at_once: Annotated[
         int, typer.Option("--runs-at-once", min=1, metavar="N", help="Plans and single VMs carried out at a time.")
     ] = 100,
+    vault_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--vault-key",
+            metavar="FILE",
+            envvar=KEY_FILE,
+            help="The key of the secrets in the database. Default: vault.key in the data folder, made at first start.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Serve plans, migrations and users over HTTPS. The data folder is that of the other commands (DROVER_DATA).
@@ -39,6 +49,9 @@ def server(
     folder = data_folder()
     # Migrations are started for this folder, whatever the server's working directory.
     os.environ["DROVER_DATA"] = str(folder)
+    if vault_key is not None:
+        # For them, too.
+        os.environ[KEY_FILE] = str(vault_key.absolute())
     if (certificate is None) != (key is None):
         raise InputError("--certificate and --key go together", remedy="give both, or neither")
     if certificate is not None and key is not None:

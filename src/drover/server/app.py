@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from drover import __version__
+from drover.platforms.libvirt import credentials
 from drover.server import problems
 from drover.server.auditing import Auditing
 from drover.server.context import Context
@@ -40,6 +41,7 @@ def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
         servers=[{"url": "/"}],
     )  # fmt: skip
     app.state.context = context
+    credentials.ask(context.credentials.of)
     problems.install(app)
     for part in (people, sites, plans, runs, migrations, events, health):
         app.include_router(part.router)

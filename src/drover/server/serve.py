@@ -11,6 +11,7 @@ from drover.errors import DroverError
 from drover.server.app import application
 from drover.server.certificates import Files
 from drover.server.context import Context
+from drover.store import Vault
 
 
 def serve(
@@ -21,6 +22,7 @@ def serve(
     `on_start` gets the one-time password of the first administrator, if this is the first start, and the port.
     """
     context = Context.open(folder)
+    Vault(folder).open()
     first = context.accounts.first_start()
     config = uvicorn.Config(
         application(context, runs_at_once=runs_at_once),
