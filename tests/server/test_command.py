@@ -28,9 +28,10 @@ class Server:
     process: "subprocess.Popen[str] | None" = None
 
     def start(self) -> dict[str, str]:
-        command = [DROVER, "server", "--port", str(self.port), "--json"]
+        command = [DROVER, "server", "--port", str(self.port), "--json", "--log-format", "json"]
         env = {**os.environ, "DROVER_DATA": str(self.folder / "data")}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
         assert self.process.stdout is not None
         said: dict[str, str] = json.loads(self.process.stdout.readline())
         self.url, self.authority = said["url"], said["authority"]
@@ -133,6 +134,17 @@ def test_it_comes_back_with_everything_it_knew(logged_in: Server, by: signal.Sig
     again = logged_in.start()
     assert again["one_time_password"] is None and again["url"] == logged_in.url
     assert logged_in.asked("site", "list").stdout == before
+
+
+def test_its_log_is_json_line_by_line_and_tells_who_asked_what(logged_in: Server) -> None:
+    assert logged_in.asked("site", "list").returncode == 0
+    lines = [json.loads(line) for line in (logged_in.folder / "log").read_text().splitlines()]
+    assert all({"timestamp", "level", "logger", "event"} <= line.keys() for line in lines)
+    assert {"uvicorn.error", "drover.server", "drover.workflows"} <= {line["logger"] for line in lines}
+    asked = [line for line in lines if line["event"] == "request" and line["path"] == "/v1/sites"]
+    assert asked[-1]["user"] == "admin" and asked[-1]["status"] == 200 and asked[-1]["client"] == "127.0.0.1"
+    assert len({line["request"] for line in asked}) == len(asked)
+    assert any(line["event"] == "the run begins" and line["run"].startswith("r-") for line in lines)
 
 
 def test_logging_out_revokes(server: Server, logged_in: Server) -> None:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from drover.accounts.identity import Token, User
 from drover.accounts.roles import Role, Scope
-from drover.store.database import exclusive, metadata
+from drover.store.database import metadata
 
 users = sa.Table(
     "users",
@@ -48,8 +48,6 @@ attempts = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
-
-__all__ = ["as_scope", "as_token", "as_user", "attempts", "exclusive", "sessions", "tokens", "users"]
 
 
 def as_user(row: sa.RowMapping) -> User:

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from drover import __version__
+from drover import __version__, logs
 from drover.cli import approve, cancel, check, clean, estimate, login, migrate, pause, remote, resume, server, status
 from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
@@ -48,6 +48,9 @@ app.add_typer(alerts, name="alerts")
 app.add_typer(lab, name="lab")
 
 
+_log = logs.logger("cli")
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"drover {__version__}")
@@ -64,8 +67,20 @@ def _options(
         envvar=remote.SERVER,
         help="Ask this management server instead of working from here. `drover login URL` comes first.",
     ),
+    log_format: str | None = typer.Option(
+        None,
+        "--log-format",
+        metavar="json|text",
+        envvar=logs.FORMAT,
+        help="Also write a log to stderr, of what migrations do and what fails. Default: none; the server's is text.",
+    ),
+    log_level: str | None = typer.Option(
+        None, "--log-level", metavar="debug|info|warning|error", envvar=logs.LEVEL, help="Default: info."
+    ),
     _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
+    if log_format or log_level:
+        logs.configure(log_format or "text", log_level or "info")
     if server:
         # Where the verbs find it.
         os.environ[remote.SERVER] = server
@@ -78,6 +93,7 @@ def main() -> None:
     try:
         app()
     except DroverError as error:
+        _log.error(error.message, remedy=error.remedy)
         _explain(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

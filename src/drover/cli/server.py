@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from drover import logs
 from drover.cli import options
 from drover.cli.output import print_json
 from drover.errors import InputError
@@ -36,6 +37,12 @@ def server(
             help="The key of the secrets in the database. Default: vault.key in the data folder, made at first start.",
         ),
     ] = None,
+    log_format: Annotated[
+        str, typer.Option("--log-format", metavar="json|text", envvar=logs.FORMAT, help="Of what goes to stderr.")
+    ] = "text",
+    log_level: Annotated[
+        str, typer.Option("--log-level", metavar="debug|info|warning|error", envvar=logs.LEVEL)
+    ] = "info",
     json: options.Json = False,
 ) -> None:
     """Serve plans, migrations and users over HTTPS. The data folder is that of the other commands (DROVER_DATA).
@@ -46,6 +53,8 @@ def server(
     from drover.server import certificates
     from drover.server.serve import serve
 
+    # For the processes that it starts as well.
+    logs.configure(log_format, log_level)
     folder = data_folder()
     # Migrations are started for this folder, whatever the server's working directory.
     os.environ["DROVER_DATA"] = str(folder)
