@@ -16,6 +16,7 @@ import libvirt
 
 from drover.engine.launcher import EngineHome
 from drover.errors import DroverError
+from drover.hardening import harden, without_secrets
 from drover.model.credentials import Credentials
 from drover.platforms.libvirt import credentials, power
 from drover.platforms.libvirt.capture import Capture
@@ -70,6 +71,7 @@ class Watch:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                env=without_secrets(),
             )
         self._tell(self._process, errands)
 
@@ -151,6 +153,7 @@ def _stored(uri: str) -> Credentials | None:
 
 
 def main() -> int:
+    harden()
     credentials.ask(_stored)
     errands: list[Errand | EngineErrand] = []
     for line in sys.stdin:

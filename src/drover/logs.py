@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from drover.errors import InputError
+from drover.hardening import without_secrets
 from drover.scrub import scrub
 
 Format = Literal["json", "text"]
@@ -88,8 +89,11 @@ def note(**fields: Any) -> None:
 
 
 def environment(**fields: Any) -> dict[str, str]:
-    """What a process that is started finds in its environment, so that it logs with the fields of now, and these."""
-    return {**os.environ, _FIELDS: json.dumps({**_always, **(_here.get() or {}), **fields}, default=str)}
+    """What a process that is started finds in its environment, so that it logs with the fields of now, and these.
+
+    Secrets of this process's own environment are not among it.
+    """
+    return {**without_secrets(), _FIELDS: json.dumps({**_always, **(_here.get() or {}), **fields}, default=str)}
 
 
 def _inherited() -> dict[str, Any]:

@@ -17,13 +17,18 @@ _SECRETS = re.compile(
 """Sessions and API tokens, keys, and what programs put into headers and URLs."""
 
 
+def is_secret(name: str) -> bool:
+    """Whether what has this name is a secret, by the name."""
+    return _KEY.search(name) is not None
+
+
 def scrub(value: Any) -> Any:
     """The same without secrets, and without characters that a database refuses."""
     if isinstance(value, str):
         text = value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
         return _SECRETS.sub(SCRUBBED, text)
     if isinstance(value, dict):
-        return {scrub(str(k)): SCRUBBED if _KEY.search(str(k)) else scrub(v) for k, v in value.items()}
+        return {scrub(str(k)): SCRUBBED if is_secret(str(k)) else scrub(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set):
         return [scrub(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -76,11 +76,11 @@ def logged_in(server: Server) -> Server:
 def test_who_has_not_logged_in_is_told_how(server: Server) -> None:
     done = server.drover("--server", "https://127.0.0.1:1", "status")
     assert done.returncode == 2 and "drover login https://127.0.0.1:1" in done.stderr
-    assert "https://HOST" in server.drover("login", "127.0.0.1:1", "--name", "a", "--password", "b").stderr
+    assert "https://HOST" in server.drover("login", "127.0.0.1:1", "--name", "a", typed="b\n").stderr
 
 
 def test_a_server_of_another_authority_is_not_believed(server: Server) -> None:
-    done = server.drover("login", server.url, "--name", "admin", "--password", "x")
+    done = server.drover("login", server.url, "--name", "admin", "--password-file", "-", typed="x")
     assert done.returncode == 1 and "certificate" in done.stderr.lower() and "authority" in done.stderr
 
 

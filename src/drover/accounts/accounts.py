@@ -144,6 +144,11 @@ class Accounts:
         with self._database.transaction() as db:
             return [as_user(row) for row in db.execute(sa.select(users).order_by(users.c.name)).mappings()]
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a user of this name."""
+        with self._database.transaction() as db:
+            return _find(db, name) is not None
+
     def user(self, name: str) -> User:
         """Raises InputError if there is none of this name."""
         return as_user(self._get(name))

@@ -16,6 +16,7 @@ from drover.cli.plan_run import run as run_plan
 from drover.cli.secret import app as secret
 from drover.cli.site import app as site
 from drover.errors import DroverError
+from drover.hardening import harden
 from drover.lab.command import app as lab
 from drover.platforms.libvirt import credentials
 from drover.store import CredentialStore
@@ -89,6 +90,7 @@ def _options(
 
 def main() -> None:
     """Runs the command line. An error that Drover raises is one line on stderr and the exit code of its kind."""
+    harden()
     credentials.ask(lambda uri: CredentialStore().of(uri))
     try:
         app()

@@ -10,13 +10,13 @@ from drover.errors import InputError
 _LARGEST = 20_000
 
 
-def secret_text(what: str, file: Path | None, *, lines: bool = False) -> str:
+def secret_text(what: str, file: Path | None, *, lines: bool = False, confirm: bool = True) -> str:
     """The secret in a file, - for stdin; asked for if none is named. Raises InputError, which never shows it.
 
     One line unless `lines`: an editor ends it, and nothing else is taken off.
     """
     if file is None:
-        text = str(typer.prompt(what.capitalize(), hide_input=True, confirmation_prompt=True))
+        text = str(typer.prompt(what.capitalize(), hide_input=True, confirmation_prompt=confirm))
     else:
         text = _read(what, file)
         if not lines:

@@ -5,7 +5,6 @@ The key is in no file and in no command line. Its agent ends with this process, 
 
 import atexit
 import contextlib
-import os
 import shlex
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import libvirt
 
 from drover.errors import HostError
+from drover.hardening import without_secrets
 from drover.model.credentials import Credentials
 
 Lookup = Callable[[str], Credentials | None]
@@ -80,6 +80,7 @@ class _Agent:
         self._process = subprocess.Popen(
             ["ssh-agent", "-a", str(socket), "cat"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env=without_secrets(),
         )  # fmt: skip
         try:
             self._take(socket, key)
@@ -96,7 +97,7 @@ class _Agent:
         added = subprocess.run(
             ["ssh-add", "-q", "-"],
             input=key.encode(), capture_output=True, check=False, timeout=30, start_new_session=True,
-            env={**os.environ, "SSH_AUTH_SOCK": str(socket), "SSH_ASKPASS_REQUIRE": "never"},
+            env={**without_secrets(), "SSH_AUTH_SOCK": str(socket), "SSH_ASKPASS_REQUIRE": "never"},
         )  # fmt: skip
         if added.returncode != 0:
             raise HostError("ssh-agent does not take the site's key", remedy="give another: `drover site credentials`")
