@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from drover import logs
 from drover.model.migration import Facts, Migration, Spec, State
 from tests.server.conftest import PLAN, URIS, Served
 
@@ -226,6 +227,49 @@ def test_every_change_is_in_the_audit_log_and_no_secret_is(served: Served) -> No
         assert secret.encode() not in stored
     everything = json.dumps([ok(served.call("GET", path)) for path in ("/v1/audit", "/v1/users", "/v1/tokens")])
     assert not any(secret in everything for secret in served.secrets.values())
+
+
+def test_credentials_of_a_site_are_taken_and_never_given(served: Served) -> None:
+    path = "/v1/sites/vault/credentials"
+    given = {"user": "drover", "password": "pl4nted-passw0rd"}
+    refused(served.call("PUT", path, json=given), 404)
+    ok(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu:///vault"}), 201)
+    refused(served.call("PUT", path, who="hand", json=given), 403)
+    told = refused(served.call("PUT", path, json={"user": "drover", "ssh_key": "pl4nted"}), 422)
+    assert "passphrase" in told["detail"] and "pl4nted" not in str(told)
+    assert "no credentials" in refused(served.call("PUT", path, json={}), 422)["detail"]
+    ok(served.call("PUT", path, json=given), 204)
+    kept = served.context.credentials.of("qemu:///vault")
+    assert kept is not None and kept.password is not None and kept.password.get_secret_value() == given["password"]
+    everything = "".join(served.call("GET", f"/v1/{what}").text for what in ("sites", "audit"))  # type: ignore[attr-defined]
+    assert "pl4nted" not in everything
+    sites = {site["name"]: site["has_credentials"] for site in ok(served.call("GET", "/v1/sites"))["items"]}
+    assert sites == {"alpha": False, "beta": False, "vault": True}
+    assert not ok(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu:///elsewhere"}))["has_credentials"]
+    refused(served.call("DELETE", path), 404)
+    told = refused(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu+ssh://a:pl4nted@b/system"}), 422)
+    assert "pl4nted" not in str(told)
+    ok(served.call("DELETE", "/v1/sites/vault"), 204)
+
+
+def test_a_request_has_an_id_that_a_client_may_give(served: Served) -> None:
+    answer: Any = served.call("GET", "/v1/plans", headers={"X-Request-ID": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    others = [served.call("GET", "/v1/plans", headers={"X-Request-ID": given}) for given in ("", "a b", "x" * 65)]
+    made = {answer.headers["x-request-id"] for answer in others}  # type: ignore[attr-defined]
+    assert len(made) == 3 and all(len(one) == 16 for one in made)
+
+
+def test_the_process_of_a_migration_logs_with_run_user_and_migration(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(logs.FORMAT, "json")
+    migration = add(served, "logged", State.PAUSED)
+    run = ok(served.call("POST", f"/v1/migrations/{migration.id}/resume", who="hand"), 202)
+    ended(served, run)
+    lines = [json.loads(line) for line in (served.context.folder / f"{migration.id}.log").read_text().splitlines()]
+    fields = {"run": run["id"], "user": "hand", "migration": migration.id, "level": "error"}
+    assert fields.items() <= lines[-1].items() and "cannot connect" in lines[-1]["event"]
 
 
 def test_a_request_that_is_too_large_is_refused(served: Served) -> None:

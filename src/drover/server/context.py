@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from drover.accounts.accounts import Accounts
 from drover.accounts.audit import Audit
-from drover.store import GroupStore, LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
+from drover.store import CredentialStore, GroupStore, LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Context:
     plans: PlanStore
     runs: RunStore
     sites: SiteStore
+    credentials: CredentialStore
     live: LiveStore
 
     @classmethod
@@ -37,6 +38,7 @@ class Context:
             plans=PlanStore(folder),
             runs=RunStore(folder),
             sites=SiteStore(folder),
+            credentials=CredentialStore(folder),
             live=LiveStore(folder),
         )
 

@@ -1,5 +1,6 @@
 """What Drover remembers, in the administrator's data folder: migrations, groups, plans, devices, forecasts and more."""
 
+from drover.store.credentials import CredentialStore
 from drover.store.devices import DeviceStore
 from drover.store.forecasts import ForecastStore
 from drover.store.groups import GroupStore
@@ -9,8 +10,9 @@ from drover.store.migrations import MigrationStore
 from drover.store.observations import ObservationStore
 from drover.store.plans import PlanStore, RunStore
 from drover.store.sites import SiteStore
+from drover.store.vault import Vault
 
 __all__ = [
-    "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore", "ObservationStore",
-    "PlanStore", "RunStore", "SiteStore",
+    "CredentialStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore",
+    "ObservationStore", "PlanStore", "RunStore", "SiteStore", "Vault",
 ]  # fmt: skip

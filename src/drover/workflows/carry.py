@@ -9,6 +9,7 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
+from drover import logs
 from drover.errors import CheckError, DroverError
 from drover.model.migration import Spec
 from drover.model.plan import Plan
@@ -22,6 +23,7 @@ from drover.store import LiveStore, MigrationStore, PlanStore, RunStore, SiteSto
 from drover.store.plans import RunKind, RunState, StoredRun
 from drover.workflows.attend import attend
 
+_log = logs.logger("workflows")
 _ENDED = "ended"
 _LONG = 3600.0
 
@@ -56,7 +58,7 @@ async def carry(run_id: str) -> None:
 async def move(migration_id: str, run_id: str) -> None:
     """One migration of a run, until its process ends."""
     since = await _now()
-    end = await _attend(migration_id, since)
+    end = await _attend(migration_id, since, run_id)
     await DBOS.send_async(run_id, {"migration": migration_id, "end": end}, _ENDED)
 
 
@@ -66,8 +68,12 @@ async def _now() -> float:
 
 
 @DBOS.step()
-async def _attend(migration_id: str, since: float) -> str:
-    return (await attend(migration_id, since)).name
+async def _attend(migration_id: str, since: float, run_id: str) -> str:
+    run = await asyncio.to_thread(RunStore().get, run_id)
+    with logs.bound(run=run.id, user=run.by):
+        end = await attend(migration_id, since)
+        _log.info("its process has ended", migration=migration_id, end=end.name.lower())
+    return end.name
 
 
 @DBOS.step()
@@ -90,6 +96,7 @@ def prepare(run_id: str) -> dict[str, Any] | None:
     runs = RunStore()
     run = runs.get(run_id)
     heard = _Failures()
+    _log.info("the run begins", run=run_id, user=run.by, kind=run.kind, name=run.name)
     try:
         prepared = _recorded(run, heard)
     except CheckError as error:
@@ -143,6 +150,7 @@ def _fields(batch: Planned) -> dict[str, Any]:
 def close(run_id: str, unfinished: list[str]) -> None:
     """Says how a run ended: what did not finish has its reason in its migrations."""
     runs = RunStore()
+    _log.info("the run has ended", run=run_id, unfinished=unfinished)
     if not unfinished:
         runs.change(run_id, state=RunState.FINISHED, reason=None, remedy=None)
         return
