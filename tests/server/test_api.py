@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from drover import logs
+from drover.model.group import Member
 from drover.model.migration import Facts, Migration, Spec, State
 from tests.server.conftest import PLAN, URIS, Served
 
@@ -175,6 +176,29 @@ def test_a_migration_tells_its_story_and_takes_what_fits_its_state(served: Serve
     assert "bandwidth" in told["detail"] and told["remedy"]
     served.context.migrations.enter(migration, State.CANCELLED)
     refused(served.call("POST", f"{path}/resume"), 409)
+
+
+def test_an_operator_may_say_now_and_the_audit_log_knows_who(served: Served) -> None:
+    always = {"from": "00:00", "to": "00:01", "timezone": "UTC"}
+    spec = Spec.model_validate({"vm": "w", "source": URIS["alpha"], "destination": URIS["beta"], "windows": [always]})
+    alone, *both = [served.context.migrations.add(spec, Facts(uuid=f"uuid-window-{n}")) for n in range(3)]
+    rows = [Member(migration=one.id, vm=one.spec.vm) for one in both]
+    group = served.context.groups.add("office", "windowed", rows, approval=True)
+    story = ok(served.call("GET", f"/v1/migrations/{alone.id}"))
+    assert story["spec"]["windows"] == [{**always, "days": ["mon-sun"]}]
+    path = f"/v1/migrations/{alone.id}/approval"
+    refused(served.call("POST", path, who="eye"), 403)
+    ok(served.call("POST", path, who="hand"))
+    assert served.context.live.is_free_of_windows(alone.id)
+    told = ok(served.call("GET", f"/v1/migrations/{alone.id}"))["history"][-1]["text"]
+    assert told == "hand: it may cut over outside its windows"
+    assert group.id in refused(served.call("POST", f"/v1/migrations/{both[0].id}/approval"), 409)["remedy"]
+    ok(served.call("POST", f"/v1/groups/{group.id}/approval", who="hand"))
+    assert not any(served.context.live.is_free_of_windows(one.id) for one in both)
+    refused(served.call("POST", f"/v1/groups/{group.id}/approval", who="hand"), 409)
+    ok(served.call("POST", f"/v1/groups/{group.id}/approval?now=true", who="hand"))
+    assert all(served.context.live.is_free_of_windows(one.id) for one in both)
+    assert any((one.who, one.target) == ("hand", path) for one in served.context.audit.entries())
 
 
 def test_users_and_tokens_are_managed_and_hold_at_once(served: Served) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drover.errors import InputError
+from drover.model.hours import Hours
 from drover.model.plan import Plan
 from drover.plans.file import dump, load, parse
 from drover.strict_yaml import LARGEST
@@ -20,6 +21,8 @@ networks: {default: lan}
 pools: {"*": fast}
 settings: {max_downtime: 10s, bandwidth: 200mbit, write_backpressure: yes, max_latency: off}
 at_once: 6
+timezone: Europe/Zurich
+windows: [{days: [sat, sun], from: 22:00, to: 04:00}]
 groups:
   - group: database
     vms: [db1, db2]
@@ -30,6 +33,7 @@ groups:
     vms: ["web-*", 101]
     after: [database]
     settings: {cutover: restart}
+    windows: []
 vms:
   - no
   - legacy-*
@@ -48,6 +52,8 @@ def test_the_whole_of_a_plan_is_read() -> None:
     assert plan.settings.write_backpressure is True
     assert [group.after for group in plan.groups] == [(), ("database",)]
     assert plan.groups[0].power_on[1].after == "10s"
+    assert plan.windows == (Hours(days=("sat", "sun"), start="22:00", end="04:00"),)
+    assert (plan.groups[0].windows, plan.groups[1].windows) == (None, ())
     # What YAML would take for a number or a boolean is a VM's name here.
     assert plan.groups[1].vms == ("web-*", "101")
     assert plan.vms == ("no", "legacy-*")
@@ -89,6 +95,20 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     ),
     "a name with blanks": (HEAD.replace("plan: b", "plan: to b") + "vms: [a]\n", 2, "it is not a name", "letters"),
     "a format that is none": (HEAD + "vms: [a]\nformats: {vda: vmdk}\n", 6, "formats.vda", "schema"),
+    "hours of no place": (
+        HEAD + "vms: [a]\nexceptions:\n- vms: [a]\n  windows: [{from: 22:00, to: 04:00}]\n", 8,
+        "exceptions[0].windows[0]: in which time zone?", "timezone",
+    ),
+    "a place that is none": (HEAD + "vms: [a]\ntimezone: Zurich\n", 6, "'Zurich' is not a time zone", "Europe/Zurich"),
+    "a day that is none": (
+        HEAD + "vms: [a]\nwindows:\n- {days: [so], from: 1:00, to: 02:00}\n", 7, "'so' is not a day", "mon"
+    ),
+    "a time that is none": (
+        HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 7:00, to: 02:00}\n", 8, "'7:00' is not a time", "08:00"
+    ),
+    "no time at all": (
+        HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 07:00, to: 07:00}\n", 8, "no time at all", "24:00"
+    ),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
     "all VDISKs without quotes": (HEAD + "vms: [a]\npools: {*: fast}\n", 6, "alias", "quotes"),
@@ -154,6 +174,21 @@ aims = {
         },
     ),
 }
+clocks = st.builds("{:02}:{:02}".format, st.integers(0, 23), st.integers(0, 59))
+hours = (
+    st.tuples(clocks, clocks)
+    .filter(lambda both: both[0] != both[1])
+    .flatmap(
+        lambda both: st.fixed_dictionaries(
+            {"from": st.just(both[0]), "to": st.just(both[1])},
+            optional={
+                "days": st.lists(st.sampled_from(["mon", "sat", "fri-mon"]), min_size=1, max_size=2),
+                "timezone": st.sampled_from(["UTC", "Europe/Zurich"]),
+            },
+        )
+    )
+)
+aims["windows"] = st.lists(hours, max_size=2)
 vms = st.lists(words, min_size=1, max_size=3)
 
 
@@ -171,6 +206,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
     exceptions = [{"vms": draw(vms), **draw_some(draw)} for _ in range(draw(st.integers(0, 2)))]
     return {
         "version": 1, "plan": draw(names), "from": "a:///", "to": "b:///", "at_once": draw(st.integers(1, 9)),
+        "timezone": draw(st.sampled_from(["UTC", "America/New_York"])),
         "groups": groups, "vms": draw(vms), "exceptions": exceptions, **draw_some(draw),
     }  # fmt: skip
 
