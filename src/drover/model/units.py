@@ -6,6 +6,7 @@ Durations are seconds: `500ms`, `30s`, `5m`, `2h`, `1d`.
 """
 
 import re
+import time
 
 from drover.errors import InputError
 
@@ -76,6 +77,11 @@ def format_duration(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def format_moment(at: float) -> str:
+    """A time, Unix seconds, for people where this runs: `2026-12-05 22:00`."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def _split(text: str, kind: str, example: str) -> tuple[float, str]:
