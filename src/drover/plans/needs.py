@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import NamedTuple
 from urllib.parse import urlparse
 
 from drover.model.migration import Migration, Spec
@@ -13,8 +14,7 @@ from drover.model.vm import Vm
 ONLY_POOL = "the only pool"
 
 
-@dataclass(frozen=True, order=True)
-class Resource:
+class Resource(NamedTuple):
     """Something that only so many migrations may use at once. `kind` is host, pool, link or plan."""
 
     kind: str
