@@ -126,6 +126,7 @@ def test_why_each_waits_is_told() -> None:
         batch("database", berlin=2, plan=2),
         batch("shop", "database", plan=1),
         batch("mail", berlin=1, plan=1),
+        batch("huge", berlin=2, plan=1),
         batch("elsewhere", plan=1),
         batch("later", pin=Pin(not_before=at), plan=1),
         batch("lost", "gone", plan=1),
@@ -142,6 +143,7 @@ def test_why_each_waits_is_told() -> None:
     said = chosen.waits
     assert said["database"] == "host berlin has 1 of 2"
     assert said["shop"] == "waits for database"
+    assert said["huge"] == "host berlin has 1 of 2"
     assert said["mail"] == "database is before it, and waits for room: host berlin"
     assert said["later"].startswith("does not begin before 2026-12-0")
     assert said["lost"] == "gone did not finish"
@@ -167,7 +169,7 @@ def planned(name: str, *members: str, copies: Resource = BERLIN, **more: Any) ->
 def test_a_host_is_free_for_the_next_when_all_is_copied_and_the_link_when_it_has_ended() -> None:
     course = Course([planned("a", "a"), planned("b", "b"), planned("c", "c")], 9, Limits(per_host=1, per_link=2))
     assert course.begin().begin == ["a"]
-    assert course.waits == {"b": "host berlin has 1 of 1", "c": "b is before it, and waits for room: host berlin"}
+    assert course.waits == {"b": "host berlin has 1 of 1", "c": "host berlin has 1 of 1"}
     assert course.copied("a").begin == ["b"]
     assert course.copied("b").begin == []
     assert course.waits == {"c": "link berlin → munich has 2 of 2"}

@@ -15,7 +15,7 @@ from drover.planner.schedule import schedule
 from drover.planner.work import Job, Slot, World
 from drover.plans.pins import sequence
 
-_EFFORT = 60_000
+EFFORT = 60_000
 """Jobs times jobs at a time that are looked at: some seconds of a processor."""
 _TRIES = 400
 _MISSES = 60
@@ -31,7 +31,7 @@ class Solution:
     slots: list[Slot]
 
 
-def solve(jobs: Sequence[Job], world: World, *, begun: int | None = None) -> Solution:
+def solve(jobs: Sequence[Job], world: World, *, begun: int | None = None, effort: int = EFFORT) -> Solution:
     """Puts jobs that have not finished in order; as they stand if nothing is better.
 
     Raises InputError that names a pin that cannot be kept.
@@ -39,24 +39,21 @@ def solve(jobs: Sequence[Job], world: World, *, begun: int | None = None) -> Sol
     """
     running = sorted((job for job in jobs if job.begun is not None), key=lambda job: job.begun or 0.0)
     before = len(running) if begun is None else begun
-    waiting = [_moved_up(job, before) for job in jobs if job.begun is None]
+    waiting = [_freed(job, before) for job in jobs if job.begun is None]
     urgency = _urgency(waiting)
-    tries = _tries(jobs, world)
-    rows = _rows(waiting, world, urgency)[: max(tries, 1)]
+    tries = _tries(jobs, world, effort)
+    rows = _rows(waiting, world, urgency, before)[: max(tries, 1)]
     best = min((_tried(running, row, world) for row in rows), key=_worth)
-    search = _Search(running, world, urgency, best)
+    search = _Search(running, world, urgency, best, before)
     search.improve(tries - len(rows))
     originals = {job.name: job for job in jobs}
     return Solution([originals[job.name] for job in search.best.row], search.best.slots)
 
 
-def _moved_up(job: Job, begun: int) -> Job:
-    """With its position among those that have not begun; one whose place has been taken goes as soon as it may."""
-    if job.pin is None or job.pin.position is None:
+def _freed(job: Job, begun: int) -> Job:
+    """One whose position has been taken goes as soon as it may."""
+    if job.pin is None or job.pin.position is None or job.pin.position > begun:
         return job
-    position = job.pin.position - begun
-    if position >= 1:
-        return replace(job, pin=job.pin.model_copy(update={"position": position}))
     kept = None if job.pin.not_before is None else Pin(not_before=job.pin.not_before)
     return replace(job, pin=kept, priority=max(job.priority, _FIRST))
 
@@ -92,19 +89,19 @@ def _tails(jobs: Sequence[Job], world: World) -> dict[str, float]:
     return found
 
 
-def _rows(jobs: Sequence[Job], world: World, urgency: dict[str, int]) -> list[list[Job]]:
+def _rows(jobs: Sequence[Job], world: World, urgency: dict[str, int], begun: int) -> list[list[Job]]:
     tails = _tails(jobs, world)
     own = {job.name: job.alone(world.link) for job in jobs}
     places = {job.name: place for place, job in enumerate(jobs)}
     rules: list[Callable[[Job], float]] = [
-        lambda job: -tails[job.name],
         lambda job: places[job.name],
+        lambda job: -tails[job.name],
         lambda job: -own[job.name],
         lambda job: own[job.name],
         lambda job: -len(job.tasks),
     ]
     return [
-        sequence(jobs, lambda job, rule=rule: (-urgency[job.name], rule(job), places[job.name]))  # type: ignore[misc]
+        sequence(jobs, lambda job, rule=rule: (-urgency[job.name], rule(job), places[job.name]), begun=begun)  # type: ignore[misc]
         for rule in rules
     ]
 
@@ -121,19 +118,22 @@ def _worth(solution: Solution) -> tuple[int, float, float]:
     return never, max(ends, default=0.0), sum(ends) / len(ends) if ends else 0.0
 
 
-def _tries(jobs: Sequence[Job], world: World) -> int:
+def _tries(jobs: Sequence[Job], world: World, effort: int) -> int:
     beside = min(world.most.get("plan", len(jobs)), len(jobs)) + 4
-    return min(_TRIES, _EFFORT // (max(len(jobs), 1) * beside))
+    return min(_TRIES, effort // (max(len(jobs), 1) * beside))
 
 
 class _Search:
     """Moves jobs of the same urgency within the row as long as that helps; pinned ones stay where they are."""
 
-    def __init__(self, running: Sequence[Job], world: World, urgency: dict[str, int], best: Solution) -> None:
+    def __init__(
+        self, running: Sequence[Job], world: World, urgency: dict[str, int], best: Solution, begun: int
+    ) -> None:
         self.best = best
         self._running = running
         self._world = world
         self._urgency = urgency
+        self._begun = begun
         self._seen = {tuple(job.name for job in best.row[len(running) :])}
         self._chance = random.Random(1)
 
@@ -153,9 +153,7 @@ class _Search:
         while len(movable) > 1 and misses < 2 * _MISSES:
             one, other = self._chance.sample(movable, 2)
             if misses >= _MISSES:
-                chances = {job.name: self._chance.random() for job in row}
-                changed = sequence(row, lambda job, by=chances: (-self._urgency[job.name], by[job.name]))  # type: ignore[misc]
-                allowed = True
+                changed, allowed = self._any(row), True
             else:
                 move = _swapped if pinned or self._chance.random() < 0.5 else _moved
                 changed = move(row, one, other)
@@ -167,6 +165,10 @@ class _Search:
                 yield changed
             else:
                 misses += 1
+
+    def _any(self, row: Sequence[Job]) -> list[Job]:
+        chances = {job.name: (-self._urgency[job.name], self._chance.random()) for job in row}
+        return sequence(row, lambda job: chances[job.name], begun=self._begun)
 
     def _is_allowed(self, row: Sequence[Job], low: int, high: int, *, strict: bool) -> bool:
         """Whether urgency is kept, and, where positions count, every dependency."""

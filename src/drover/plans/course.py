@@ -87,7 +87,7 @@ class Course:
             most=self._most,
             begun=self._begun,
             finished=self._finished,
-            lost=self._lost,
+            lost=self.lost,
         )
         chosen = turns(self._batches, standing)
         self._begun.update(batch.name for batch in chosen.begin)
@@ -139,17 +139,18 @@ class Course:
         return not self.running and self.wake is None
 
     @property
-    def _finished(self) -> set[str]:
-        done = {member for member, end in self._ends.items() if end is End.FINISHED}
-        return {batch.name for batch in self._batches if done >= set(batch.members)}
-
-    @property
-    def _lost(self) -> set[str]:
+    def lost(self) -> set[str]:
+        """Names of those that did not finish and will not by themselves, and of what comes after them."""
         gone = {member for member, end in self._ends.items() if end is not End.FINISHED}
         lost = {batch.name for batch in self._batches if not gone.isdisjoint(batch.members)}
         while more := {b.name for b in self._batches if b.name not in lost and not lost.isdisjoint(b.after)}:
             lost |= more
         return lost - self._finished
+
+    @property
+    def _finished(self) -> set[str]:
+        done = {member for member, end in self._ends.items() if end is End.FINISHED}
+        return {batch.name for batch in self._batches if done >= set(batch.members)}
 
     def _load(self) -> Counter[Resource]:
         needs = {member: one for batch in self._batches for member, one in batch.needs.items()}

@@ -29,14 +29,17 @@ class Placed(Protocol):
 _Batch = TypeVar("_Batch", bound=Placed)
 
 
-def sequence(batches: Sequence[_Batch], preferred: Callable[[_Batch], Any] | None = None) -> list[_Batch]:
+def sequence(
+    batches: Sequence[_Batch], preferred: Callable[[_Batch], Any] | None = None, *, begun: int = 0
+) -> list[_Batch]:
     """The batches in a row; the smallest of `preferred` first where nothing else decides, or as they are.
 
-    An `after` that names none of them is met. Raises InputError that names the pin that cannot be kept.
+    `begun` is how many have begun that are not among them: positions count these, and all are beyond them. An `after`
+    that names none of them is met. Raises InputError that names the pin that cannot be kept.
     """
     places = {batch.name: place for place, batch in enumerate(batches)}
     chosen = preferred or (lambda batch: places[batch.name])
-    pinned = _pinned(batches)
+    pinned = _pinned(batches, begun)
     due = _deadlines(batches)
     left = {batch.name: batch for batch in batches}
     waits = {batch.name: {name for name in batch.after if name in left} for batch in batches}
@@ -46,7 +49,7 @@ def sequence(batches: Sequence[_Batch], preferred: Callable[[_Batch], Any] | Non
         for one in those:
             following[one].append(name)
     row: list[_Batch] = []
-    for position in range(1, len(batches) + 1):
+    for position in range(begun + 1, begun + len(batches) + 1):
         if (here := pinned.get(position)) is not None:
             taken = may.get(here.name)
         else:
@@ -70,15 +73,16 @@ def _position(batch: Placed) -> int | None:
     return None if batch.pin is None else batch.pin.position
 
 
-def _pinned(batches: Sequence[_Batch]) -> dict[int, _Batch]:
+def _pinned(batches: Sequence[_Batch], begun: int) -> dict[int, _Batch]:
     found: dict[int, _Batch] = {}
+    last = begun + len(batches)
     for batch in batches:
         if (position := _position(batch)) is None:
             continue
-        if position > len(batches):
+        if position > last:
             raise InputError(
-                f"{batch.name} is pinned to position {position}, and the plan has {len(batches)} groups and single VMs",
-                remedy=f"give it one of 1 to {len(batches)}",
+                f"{batch.name} is pinned to position {position}, and the plan has {last} groups and single VMs",
+                remedy=f"give it one of 1 to {last}",
             )
         if position in found:
             raise InputError(

@@ -87,7 +87,7 @@ def turns(row: Sequence[_Batch], standing: Standing, *, in_words: bool = True) -
         reason = _closed(batch, standing, ahead if pinned else None, chosen)
         if reason is None and (lacking := _lacking(load, kept, batch, standing.most)):
             resource = lacking[0]
-            reason = _full(resource, load, kept, standing.most) if in_words else ""
+            reason = _full(resource, standing, load, batch.room[resource], kept.get(resource)) if in_words else ""
             for one in lacking:
                 kept.setdefault(one, batch.name)
         if reason is None:
@@ -123,15 +123,11 @@ def _closed(batch: Waiting, standing: Standing, ahead: str | None, chosen: Chose
     return None
 
 
-def _full(
-    resource: Resource, load: Mapping[Resource, int], kept: Mapping[Resource, str], most: Mapping[str, int]
-) -> str:
-    if resource in kept:
-        return f"{kept[resource]} is before it, and waits for room: {resource}"
-    count, cap = load[resource], most[resource.kind]
-    if resource == PLAN:
-        return f"the plan has {count} of {cap} at once"
-    return f"{resource} has {count} of {cap}"
+def _full(resource: Resource, standing: Standing, load: Mapping[Resource, int], room: int, kept: str | None) -> str:
+    count, cap = load.get(resource, 0), standing.most[resource.kind]
+    if kept is not None and (not count or count + room <= cap):
+        return f"{kept} is before it, and waits for room: {resource}"
+    return f"the plan has {count} of {cap} at once" if resource == PLAN else f"{resource} has {count} of {cap}"
 
 
 def _lost(batch: Waiting, standing: Standing) -> str:

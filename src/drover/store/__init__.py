@@ -7,10 +7,11 @@ from drover.store.links import LinkStore
 from drover.store.live import LiveStore
 from drover.store.migrations import MigrationStore
 from drover.store.observations import ObservationStore
+from drover.store.orders import OrderStore
 from drover.store.plans import PlanStore, RunStore
 from drover.store.sites import SiteStore
 
 __all__ = [
     "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore", "ObservationStore",
-    "PlanStore", "RunStore", "SiteStore",
+    "OrderStore", "PlanStore", "RunStore", "SiteStore",
 ]  # fmt: skip
