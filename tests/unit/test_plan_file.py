@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from drover.errors import InputError
 from drover.model.hours import Hours
+from drover.model.order import Limits, Pin
 from drover.model.plan import Plan
 from drover.plans.file import dump, load, parse
 from drover.strict_yaml import LARGEST
@@ -23,9 +24,12 @@ settings: {max_downtime: 10s, bandwidth: 200mbit, write_backpressure: yes, max_l
 at_once: 6
 timezone: Europe/Zurich
 windows: [{days: [sat, sun], from: 22:00, to: 04:00}]
+limits: {per_host: 2, per_pool: 3, per_link: 4}
 groups:
   - group: database
     vms: [db1, db2]
+    priority: 10
+    pin: {position: 1, not_before: 2026-12-05T22:00:00+01:00}
     power_on:
       - {vms: [db1]}
       - {vms: [db2], after: 10s}
@@ -41,6 +45,9 @@ exceptions:
   - vms: [db1]
     pools: {vda: slow}
     settings: {max_downtime: 1m}
+  - vms: [legacy-1]
+    priority: -1
+    pin: {not_before: "2026-12-05 22:00Z"}
 """
 )
 
@@ -54,6 +61,11 @@ def test_the_whole_of_a_plan_is_read() -> None:
     assert plan.groups[0].power_on[1].after == "10s"
     assert plan.windows == (Hours(days=("sat", "sun"), start="22:00", end="04:00"),)
     assert (plan.groups[0].windows, plan.groups[1].windows) == (None, ())
+    assert plan.limits == Limits(per_host=2, per_pool=3, per_link=4)
+    assert (plan.groups[0].priority, plan.groups[0].pin) == (
+        10, Pin(position=1, not_before="2026-12-05T22:00:00+01:00")
+    )  # fmt: skip
+    assert plan.exceptions[1].pin is not None and plan.exceptions[1].pin.not_before_at == 1796508000.0
     # What YAML would take for a number or a boolean is a VM's name here.
     assert plan.groups[1].vms == ("web-*", "101")
     assert plan.vms == ("no", "legacy-*")
@@ -108,6 +120,15 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     ),
     "no time at all": (
         HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 07:00, to: 07:00}\n", 8, "no time at all", "24:00"
+    ),
+    "a limit of none": (HEAD + "vms: [a]\nlimits: {per_pool: 0}\n", 6, "limits.per_pool", "schema"),
+    "a limit in other words": (HEAD + "vms: [a]\nlimits: {per-host: 2}\n", 6, "no such field", "per_host, perhaps?"),
+    "a priority beyond all": (
+        HEAD + "groups:\n- {group: g, vms: [a], priority: 101}\n", 6, "groups[0].priority", "schema"
+    ),
+    "a pin that says nothing": (HEAD + "vms: [a]\nexceptions:\n- {vms: [a], pin: {}}\n", 7, "says nothing", "position"),
+    "a pin to a time of no place": (
+        HEAD + "groups:\n- group: g\n  vms: [a]\n  pin: {not_before: 2026-12-05 22:00}\n", 8, "UTC", "+01:00"
     ),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
@@ -190,6 +211,10 @@ hours = (
 )
 aims["windows"] = st.lists(hours, max_size=2)
 vms = st.lists(words, min_size=1, max_size=3)
+numbers = st.integers(1, 9)
+pins = st.fixed_dictionaries({"position": numbers}, optional={"not_before": st.just("2026-12-05T22:00:00.5+05:30")})
+turn = {"priority": st.integers(-100, 100), "pin": pins}
+limits = st.fixed_dictionaries({}, optional=dict.fromkeys(("per_host", "per_pool", "per_link"), numbers))
 
 
 @st.composite
@@ -202,17 +227,17 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         turns = draw(st.lists(st.fixed_dictionaries({"vms": vms}), max_size=2))
         if len(turns) == 2:
             turns[1]["after"] = draw(st.sampled_from(["0s", "10s", "1.5m"]))
-        groups.append({"group": name, "vms": draw(vms), "after": after, "power_on": turns, **draw_some(draw)})
-    exceptions = [{"vms": draw(vms), **draw_some(draw)} for _ in range(draw(st.integers(0, 2)))]
+        groups.append({"group": name, "vms": draw(vms), "after": after, "power_on": turns, **draw_some(draw, turn)})
+    exceptions = [{"vms": draw(vms), **draw_some(draw, turn)} for _ in range(draw(st.integers(0, 2)))]
     return {
         "version": 1, "plan": draw(names), "from": "a:///", "to": "b:///", "at_once": draw(st.integers(1, 9)),
         "timezone": draw(st.sampled_from(["UTC", "America/New_York"])),
-        "groups": groups, "vms": draw(vms), "exceptions": exceptions, **draw_some(draw),
+        "groups": groups, "vms": draw(vms), "exceptions": exceptions, "limits": draw(limits), **draw_some(draw, {}),
     }  # fmt: skip
 
 
-def draw_some(draw: st.DrawFn) -> dict[str, Any]:
-    return draw(st.fixed_dictionaries({}, optional=aims))
+def draw_some(draw: st.DrawFn, more: dict[str, Any]) -> dict[str, Any]:
+    return draw(st.fixed_dictionaries({}, optional={**aims, **more}))
 
 
 @settings(deadline=None, max_examples=60)

@@ -33,6 +33,8 @@ class State(StrEnum):
         return self in (State.FINISHED, State.CANCELLED)
 
 
+COPIED = (State.READY, State.CUTTING_OVER, State.VERIFYING, State.STARTING)
+"""All is copied and compared, the VM has not arrived."""
 _ANYWHERE = {State.PAUSED, State.FAILED, State.CANCELLED}
 _NEXT: dict[State, set[State]] = {
     State.PLANNED: {State.PREPARING},

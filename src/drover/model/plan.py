@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from drover.model.hours import Hours, Zone
+from drover.model.order import Limits, Pin, Priority
 from drover.model.settings import Settings, Switch, Wait, misplaced, refused
 
 AT_ONCE = 4
@@ -69,12 +70,19 @@ class Group(Aims):
     """Groups that must have finished before this one begins."""
     approval: Switch | None = None
     """Whether its cutover waits for `drover approve`. At a management server groups wait if this is left out."""
+    priority: Priority = 0
+    """Of what may begin, what has the larger one goes first; what it comes after counts as much as itself."""
+    pin: Pin | None = None
 
 
 class Override(Aims):
     """What is different for some VMs."""
 
     vms: Vms
+    priority: Priority | None = None
+    """Of VMs that go each for itself, as a group's."""
+    pin: Pin | None = None
+    """Of a VM that goes for itself."""
 
 
 class Plan(Aims):
@@ -87,7 +95,8 @@ class Plan(Aims):
     timezone: Zone | None = None
     """Of all hours in the plan that name none."""
     at_once: int = Field(default=AT_ONCE, ge=1)
-    """VMs that replicate at the same time."""
+    """VMs that are migrated at the same time."""
+    limits: Limits = Limits()
     groups: tuple[Group, ...] = ()
     vms: tuple[Word, ...] = ()
     """VMs that go each for itself."""

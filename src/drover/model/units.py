@@ -6,6 +6,7 @@ Durations are seconds: `500ms`, `30s`, `5m`, `2h`, `1d`.
 """
 
 import re
+import time
 
 from drover.errors import InputError
 
@@ -81,6 +82,11 @@ def format_duration(seconds: float) -> str:
 def format_count(number: int, what: str) -> str:
     """`number` of something that has a regular plural: `1 connection`, `8 connections`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def format_moment(at: float) -> str:
+    """A time, Unix seconds, for people where this runs: `2026-12-05 22:00`."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def _split(text: str, kind: str, example: str) -> tuple[float, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from drover.errors import InputError
 from drover.model.migration import Spec
+from drover.model.order import Pin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,14 @@ class Batch:
     """Batches that must have finished before this one begins."""
     approval: bool | None = None
     """Whether its cutover waits for somebody's leave; None if the plan does not say."""
+    priority: int = 0
+    """Larger goes first."""
+    pin: Pin | None = None
 
 
 def of_group(batches: Sequence[Batch], group: str) -> list[Batch]:
     """This group alone, which then waits for none. Raises InputError if there is no such group."""
-    found = [replace(batch, after=()) for batch in batches if batch.group and batch.name == group]
+    found = [replace(batch, after=(), pin=None) for batch in batches if batch.group and batch.name == group]
     if not found:
         names = ", ".join(batch.name for batch in batches if batch.group)
         raise InputError(

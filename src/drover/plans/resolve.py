@@ -1,9 +1,7 @@
 """A plan and the VMs of its source site become batches with a specification for each VM. No I/O."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import Protocol, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from drover.errors import InputError
 from drover.model.hours import Hours
@@ -12,42 +10,11 @@ from drover.model.plan import Aims, Group, Plan
 from drover.model.units import parse_duration
 from drover.model.vm import Vm
 from drover.plans.batch import Batch, Member
+from drover.plans.pins import sequence
+from drover.plans.select import select
+from drover.plans.wishes import Vms, wishes
 
 ALL = "*"
-_SHOWN = 12
-
-
-class Named(Protocol):
-    """What a plan names."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def uuid(self) -> str: ...
-
-
-_Vm = TypeVar("_Vm", bound=Named)
-
-
-def select(words: Iterable[str], vms: Sequence[_Vm], where: str) -> list[_Vm]:
-    """The VMs that names, UUIDs or patterns mean, each once, in the order of the words.
-
-    `where` is what the VMs were looked for in. Raises InputError for a word that means none.
-    """
-    chosen: dict[str, _Vm] = {}
-    for word in words:
-        # A VM of just this name or UUID, whatever else the word would match as a pattern.
-        found = [vm for vm in vms if word in (vm.name, vm.uuid)] or [vm for vm in vms if fnmatchcase(vm.name, word)]
-        if not found:
-            kind = "pattern" if any(mark in word for mark in "*?[") else "VM"
-            names = ", ".join([vm.name for vm in vms[:_SHOWN]]) + (", …" if len(vms) > _SHOWN else "")
-            raise InputError(
-                f"the {kind} {word!r} means no VM of {where}",
-                remedy=f"correct it or take it out; there are {names}" if vms else "there are no VMs",
-            )
-        chosen |= {vm.uuid: vm for vm in found}
-    return list(chosen.values())
 
 
 @dataclass
@@ -94,6 +61,10 @@ def resolve(plan: Plan, vms: Sequence[Vm]) -> list[Batch]:
     specs = _specs(plan, sizes, planned)
     batches = [_batch(group, members, specs) for group, members in sizes]
     _names_differ(batches)
+    named = [Vms(name=b.name, group=b.group, vms=vms) for b, (_, vms) in zip(batches, sizes, strict=True)]
+    said = wishes(plan, named)
+    batches = [replace(batch, priority=said[batch.name].priority, pin=said[batch.name].pin) for batch in batches]
+    sequence(batches)
     return batches
 
 

@@ -9,7 +9,8 @@ from drover.model.plan import Plan
 from drover.model.vm import Vm
 from drover.plans.batch import Batch, of_group
 from drover.plans.file import load
-from drover.plans.resolve import resolve, select
+from drover.plans.resolve import resolve
+from drover.plans.select import select
 from drover.platforms.libvirt.connection import doing, open_uri
 from drover.platforms.libvirt.inventory import describe
 

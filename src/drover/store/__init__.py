@@ -8,11 +8,12 @@ from drover.store.links import LinkStore
 from drover.store.live import LiveStore
 from drover.store.migrations import MigrationStore
 from drover.store.observations import ObservationStore
+from drover.store.orders import OrderStore
 from drover.store.plans import PlanStore, RunStore
 from drover.store.sites import SiteStore
 from drover.store.vault import Vault
 
 __all__ = [
     "CredentialStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore",
-    "ObservationStore", "PlanStore", "RunStore", "SiteStore", "Vault",
+    "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore", "Vault",
 ]  # fmt: skip

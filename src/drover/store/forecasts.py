@@ -36,6 +36,13 @@ class ForecastStore:
         with self._database.transaction() as db:
             return db.execute(query).first() is not None
 
+    def of(self, migration: str) -> Forecast | None:
+        """What was shown for this migration, if something was."""
+        query = sa.select(_forecasts.c.shown).where(_forecasts.c.migration == migration)
+        with self._database.transaction() as db:
+            row = db.execute(query).first()
+        return None if row is None else Forecast.model_validate(row.shown)
+
     def all(self) -> dict[str, tuple[Forecast, Forecast]]:
         """By migration: as the simulation said it, and as it was shown."""
         with self._database.transaction() as db:

@@ -3,10 +3,10 @@
 import fcntl
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -41,6 +41,15 @@ _events = sa.Table(
 
 _PATIENCE = 0.2
 """Seconds for which a migration that is held may be let go."""
+
+
+class Standing(NamedTuple):
+    """How far a migration is. Times are Unix seconds; `begun` is None before its first run."""
+
+    state: State
+    reason: str | None
+    begun: float | None
+    updated: float
 
 
 class MigrationStore:
@@ -109,6 +118,16 @@ class MigrationStore:
         ended = [state for state in State if state.ended]
         with self._database.transaction() as db:
             return list(db.execute(sa.select(_migrations.c.id).where(_migrations.c.state.not_in(ended))).scalars())
+
+    def standing(self, migrations: Collection[str]) -> dict[str, Standing]:
+        """How far these are, by id; cheaper than reading all of them."""
+        begun = _migrations.c.facts["timings", "begun_at"].as_float()
+        columns = (_migrations.c.id, _migrations.c.state, _migrations.c.reason, _migrations.c.updated_at)
+        query = sa.select(*columns, begun.label("begun")).where(_migrations.c.id.in_(list(migrations)))
+        with self._database.transaction() as db:
+            return {
+                row.id: Standing(State(row.state), row.reason, row.begun, row.updated_at) for row in db.execute(query)
+            }
 
     def happened(self, after: int, limit: int) -> list[tuple[int, str, float, str, str]]:
         """(number, migration, Unix seconds, kind, text) of what was noted after that number, oldest first."""

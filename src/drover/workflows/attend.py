@@ -7,10 +7,10 @@ lock that it runs, and by the database how it ended.
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from drover import logs
-from drover.model.migration import State
+from drover.model.migration import COPIED, State
 from drover.plans.course import End
 from drover.replicator.attended import BEGUN
 from drover.replicator.record import end
@@ -18,6 +18,8 @@ from drover.store import LiveStore, MigrationStore
 
 _LOOK = 0.3
 """Seconds between two looks at a migration."""
+_LOOKS = 5
+"""Of these, one that reads how far it is."""
 _STILL = (State.PAUSED, State.FAILED)
 
 _log = logs.logger("workflows")
@@ -26,12 +28,16 @@ Start = Callable[[str, float], "subprocess.Popen[bytes]"]
 """Starts the process of a migration that was begun at that time (Unix seconds)."""
 
 
-async def attend(migration_id: str, since: float, start: Start | None = None) -> End:
+async def attend(
+    migration_id: str, since: float, start: Start | None = None, copied: Callable[[], Awaitable[None]] | None = None
+) -> End:
     """Returns when the migration's process has ended, how. May be called again for the same one at any time.
 
-    `since` is when this migration was to begin, Unix seconds: pauses that were asked later are meant for it.
+    `since` is when this migration was to begin, Unix seconds: pauses that were asked later are meant for it. `copied`
+    is called once all of it is copied, if that is seen before the end.
     """
     store, begin = MigrationStore(), start or start_process
+    looks = 0
     live = LiveStore(store.folder)
     process: subprocess.Popen[bytes] | None = None
     found = False
@@ -48,6 +54,10 @@ async def attend(migration_id: str, since: float, start: Start | None = None) ->
             if live.is_to_pause(migration_id, since=since):
                 return End.FAILED
             process = begin(migration_id, since)
+        looks += 1
+        if copied is not None and not looks % _LOOKS and store.get(migration_id).state in COPIED:
+            await copied()
+            copied = None
         await asyncio.sleep(_LOOK)
 
 

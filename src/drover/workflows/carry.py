@@ -14,17 +14,18 @@ from drover.errors import CheckError, DroverError
 from drover.model.migration import Spec
 from drover.model.plan import Plan
 from drover.model.vm import Vm
+from drover.planner.parts import parts_of
 from drover.plans.course import Course, End, Planned, Turn
 from drover.plans.file import parse
 from drover.plans.site import at_source
 from drover.replicator.check import Report, together
 from drover.replicator.record import plan_all, planned, record, tuned
-from drover.store import LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
+from drover.store import LiveStore, MigrationStore, OrderStore, PlanStore, RunStore, SiteStore
 from drover.store.plans import RunKind, RunState, StoredRun
 from drover.workflows.attend import attend
+from drover.workflows.order import HEARD, Order
 
 _log = logs.logger("workflows")
-_ENDED = "ended"
 _LONG = 3600.0
 
 
@@ -34,24 +35,38 @@ async def carry(run_id: str) -> None:
     prepared = await _prepare(run_id)
     if prepared is None:
         return
-    batches = [
-        Planned(name=b["name"], members=tuple(b["members"]), after=tuple(b["after"]), finished=frozenset(b["finished"]))
-        for b in prepared["batches"]
-    ]
-    course = Course(batches, prepared["at_once"])
-    turn, begun = course.begin(), 0
+    course = Course([_planned(fields) for fields in prepared["batches"]], prepared["at_once"])
+    # One that a Drover without an order of its own prepared goes on as it began.
+    order = Order(run_id, course, prepared) if "parts" in prepared else None
+    turn, begun = course.begin() if order is None else Turn(), 0
     while True:
         for migration in turn.interrupt:
             await _pause(migration)
-        for migration in turn.begin:
-            begun += 1
-            with SetWorkflowID(f"{run_id}.{begun}"):
-                await DBOS.start_workflow_async(move, migration, run_id)
-        if not course.running:
+        begun = await _start(run_id, begun, turn.begin)
+        if order is not None:
+            begun = await _start(run_id, begun, await order.begin())
+        if course.idle:
             break
-        ended = await DBOS.recv_async(_ENDED, timeout_seconds=_LONG)
-        turn = Turn() if ended is None else course.ended(ended["migration"], End[ended["end"]])
+        heard = await DBOS.recv_async(HEARD, timeout_seconds=_LONG if order is None else order.patience)
+        turn = Turn() if heard is None else _follow(course, heard)
     await _close(run_id, course.unfinished)
+
+
+async def _start(run_id: str, begun: int, migrations: list[str]) -> int:
+    """Returns how many of the run have begun now."""
+    for number, migration in enumerate(migrations, begun + 1):
+        with SetWorkflowID(f"{run_id}.{number}"):
+            await DBOS.start_workflow_async(move, migration, run_id)
+    return begun + len(migrations)
+
+
+def _follow(course: Course, heard: dict[str, Any]) -> Turn:
+    """What follows at once from what a run hears: an end, that all of a migration is copied, that its plan changed."""
+    if (end := heard.get("end")) is not None:
+        return course.ended(heard["migration"], End[end], heard.get("at", 0.0))
+    if heard.get("copied"):
+        return course.copied(heard["migration"], heard.get("at", 0.0))
+    return Turn()
 
 
 @DBOS.workflow(name="move")
@@ -59,7 +74,7 @@ async def move(migration_id: str, run_id: str) -> None:
     """One migration of a run, until its process ends."""
     since = await _now()
     end = await _attend(migration_id, since, run_id)
-    await DBOS.send_async(run_id, {"migration": migration_id, "end": end}, _ENDED)
+    await DBOS.send_async(run_id, {"migration": migration_id, "end": end}, HEARD)
 
 
 @DBOS.step()
@@ -69,9 +84,14 @@ async def _now() -> float:
 
 @DBOS.step()
 async def _attend(migration_id: str, since: float, run_id: str) -> str:
+    async def copied() -> None:
+        said = {"migration": migration_id, "copied": True, "at": time.time()}
+        # Once, however often this step is done.
+        await DBOS.send_async(run_id, said, HEARD, idempotency_key=f"{run_id}.{migration_id}.{since}.copied")
+
     run = await asyncio.to_thread(RunStore().get, run_id)
     with logs.bound(run=run.id, user=run.by):
-        end = await attend(migration_id, since)
+        end = await attend(migration_id, since, copied=copied)
         _log.info("its process has ended", migration=migration_id, end=end.name.lower())
     return end.name
 
@@ -120,7 +140,14 @@ def _recorded(run: StoredRun, heard: "_Failures") -> dict[str, Any]:
             stored.name, resolved.batches, store, lambda specs: _check(specs, store, heard), approval=True
         )
         batches = [planned(group, batch, store) for group, batch in recorded]
-        return {"at_once": resolved.plan.at_once, "batches": [_fields(batch) for batch in batches]}
+        parts = parts_of(resolved, store.folder).model_dump(mode="json")
+        return {
+            "plan": stored.name,
+            "at_once": resolved.plan.at_once,
+            "limits": resolved.plan.limits.model_dump(mode="json"),
+            "batches": [_fields(batch) for batch in batches],
+            "parts": parts,
+        }
     if run.migrations or run.kind is RunKind.MIGRATION:
         migration = store.get(run.migrations[0] if run.migrations else run.target["migration"])
     else:
@@ -142,6 +169,11 @@ def _check(specs: Any, store: MigrationStore, heard: "_Failures") -> list[Report
     return [report for _, report in together.check_all(specs, store, (), heard)]
 
 
+def _planned(fields: dict[str, Any]) -> Planned:
+    members, after, finished = tuple(fields["members"]), tuple(fields["after"]), frozenset(fields["finished"])
+    return Planned(name=fields["name"], members=members, after=after, finished=finished)
+
+
 def _fields(batch: Planned) -> dict[str, Any]:
     lists = {"members": list(batch.members), "after": list(batch.after), "finished": sorted(batch.finished)}
     return {"name": batch.name, **lists}
@@ -151,6 +183,7 @@ def close(run_id: str, unfinished: list[str]) -> None:
     """Says how a run ended: what did not finish has its reason in its migrations."""
     runs = RunStore()
     _log.info("the run has ended", run=run_id, unfinished=unfinished)
+    OrderStore().put_waits(run_id, {})
     if not unfinished:
         runs.change(run_id, state=RunState.FINISHED, reason=None, remedy=None)
         return

@@ -5,6 +5,7 @@ from dbos import DBOS, SetWorkflowID
 from drover.store import RunStore
 from drover.workflows.carry import carry
 from drover.workflows.durable import QUEUE
+from drover.workflows.order import HEARD
 
 
 def enqueue(run_id: str) -> None:
@@ -17,3 +18,8 @@ def enqueue_waiting(runs: RunStore) -> None:
     """Those that were recorded by a server that died before it enqueued them."""
     for run_id in runs.waiting():
         enqueue(run_id)
+
+
+def plan_changed(run_id: str) -> None:
+    """Has a run look at the newest version of its plan now, if it goes on."""
+    DBOS.send(run_id, {"changed": True}, HEARD)
