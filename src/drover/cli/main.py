@@ -14,6 +14,7 @@ from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_run import run as run_plan
 from drover.cli.site import app as site
+from drover.cli.timeline import timeline
 from drover.errors import DroverError
 from drover.lab.command import app as lab
 
@@ -38,6 +39,7 @@ app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.add_typer(site, name="site")
 plan.command("run")(run_plan)
+plan.command("timeline")(timeline)
 app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
 app.add_typer(alerts, name="alerts")

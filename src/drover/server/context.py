@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from drover.accounts.accounts import Accounts
 from drover.accounts.audit import Audit
-from drover.store import GroupStore, LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
+from drover.store import GroupStore, LiveStore, MigrationStore, OrderStore, PlanStore, RunStore, SiteStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class Context:
     migrations: MigrationStore
     groups: GroupStore
     plans: PlanStore
+    orders: OrderStore
     runs: RunStore
     sites: SiteStore
     live: LiveStore
@@ -35,6 +36,7 @@ class Context:
             migrations=MigrationStore(folder),
             groups=GroupStore(folder),
             plans=PlanStore(folder),
+            orders=OrderStore(folder),
             runs=RunStore(folder),
             sites=SiteStore(folder),
             live=LiveStore(folder),
