@@ -1,5 +1,6 @@
 """What Drover remembers, in the administrator's data folder: migrations, groups, plans, devices, forecasts and more."""
 
+from drover.store.cutovers import CutoverStore
 from drover.store.devices import DeviceStore
 from drover.store.forecasts import ForecastStore
 from drover.store.groups import GroupStore
@@ -12,6 +13,6 @@ from drover.store.plans import PlanStore, RunStore
 from drover.store.sites import SiteStore
 
 __all__ = [
-    "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore", "ObservationStore",
-    "OrderStore", "PlanStore", "RunStore", "SiteStore",
+    "CutoverStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore",
+    "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore",
 ]  # fmt: skip
