@@ -110,6 +110,15 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "a pin to a time of no place": (
         HEAD + "groups:\n- group: g\n  vms: [a]\n  pin: {not_before: 2026-12-05 22:00}\n", 8, "UTC", "+01:00"
     ),
+    "a pin before what it comes after": (
+        HEAD + "groups:\n- {group: a, vms: [a]}\n- {group: b, vms: [b], after: [a]}\n"
+        "- group: c\n  vms: [c]\n  after: [b]\n  pin: {position: 2}\n",
+        11, "groups[2].pin: c is pinned to position 2, and comes after a, b", "another",
+    ),
+    "a pin of two": (
+        HEAD + "groups:\n- {group: a, vms: [a], pin: {position: 2}}\n- {group: b, vms: [b], pin: {position: 2}}\n",
+        7, "groups[1].pin: a and b are both pinned to position 2", "another",
+    ),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
     "all VDISKs without quotes": (HEAD + "vms: [a]\npools: {*: fast}\n", 6, "alias", "quotes"),
@@ -177,7 +186,7 @@ aims = {
 }
 vms = st.lists(words, min_size=1, max_size=3)
 numbers = st.integers(1, 9)
-pins = st.fixed_dictionaries({"position": numbers}, optional={"not_before": st.just("2026-12-05T22:00:00.5+05:30")})
+pins = st.fixed_dictionaries({"not_before": st.just("2026-12-05T22:00:00.5+05:30")}, optional={"position": numbers})
 turn = {"priority": st.integers(-100, 100), "pin": pins}
 limits = st.fixed_dictionaries({}, optional=dict.fromkeys(("per_host", "per_pool", "per_link"), numbers))
 
@@ -193,6 +202,9 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         if len(turns) == 2:
             turns[1]["after"] = draw(st.sampled_from(["0s", "10s", "1.5m"]))
         groups.append({"group": name, "vms": draw(vms), "after": after, "power_on": turns, **draw_some(draw, turn)})
+    for group in groups[1:]:
+        # The first comes after none, so that its position can be kept.
+        group.get("pin", {}).pop("position", None)
     exceptions = [{"vms": draw(vms), **draw_some(draw, turn)} for _ in range(draw(st.integers(0, 2)))]
     return {
         "version": 1, "plan": draw(names), "from": "a:///", "to": "b:///", "at_once": draw(st.integers(1, 9)),

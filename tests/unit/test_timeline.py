@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from drover.cli.main import app
+from drover.errors import InputError
 from drover.model.migration import State
 from drover.model.order import Limits, Pin
 from drover.model.timeline import Basis, Progressing, Timeline
@@ -145,3 +146,24 @@ def test_programs_read_the_same_and_pages_are_written(file: Path, tmp_path: Path
     assert {"database", "shop", "<old>"} <= set(texts)
     page = html.read_text()
     assert "&lt;old&gt;" in page and "<old>" not in page and "<script" not in page
+
+
+def test_what_is_pinned_by_hand_is_in_the_file_and_in_the_order(file: Path) -> None:
+    assert run("pin", file, "database", "--position", "2").startswith("database is pinned to position 2;")
+    assert file.read_text() == PLAN.replace("priority: 2}", "priority: 2, pin: {position: 2}}")
+    rows = json.loads(run("timeline", file, "--json"))["rows"]
+    assert [row["name"] for row in rows] == ["<old>", "database", "shop"]
+    run("pin", file, "<old>", "--position", "1", "--not-before", "2099-01-01T00:00:00Z", "--json")
+    for words, said in (
+        (["shop", "--position", "1"], "comes after database"),
+        (["shop", "--position", "4"], "the plan has 3 groups"),
+        (["shop"], "the pin says nothing"),
+        (["shop", "--position", "0"], "greater than or equal to 1"),
+        (["shop", "--not-before", "tomorrow"], "not a date with a time"),
+        (["mail", "--position", "1"], "no group 'mail'"),
+    ):
+        with pytest.raises(InputError) as refused:
+            CliRunner().invoke(app, ["plan", "pin", str(file), *words], catch_exceptions=False)
+        assert said in refused.value.message and refused.value.remedy
+    run("unpin", file, "database")
+    assert "position: 2" not in file.read_text() and "position: 1" in file.read_text()
