@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drover.lab import Lab
-from tests.migration.world import Vm, guards, traces
+from tests.migration.world import Vm, guards, sweep, traces
 
 _numbers = itertools.count(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -50,6 +50,8 @@ def make_vm(lab: Lab, tmp_path: Path) -> Iterator[Callable[..., Vm]]:
     yield make
     lab.link.set(rate=None, delay=0, jitter=0, loss=0, cut=False)
     left = [trace for name in made for trace in traces(lab, name)] + [f"guard {pid}" for pid in guards(tmp_path)]
+    if left:
+        sweep(lab, tmp_path)
     for name in made:
         for site in lab.sites:
             if site.state(name) is not None:

@@ -16,7 +16,9 @@ import libvirt
 
 from drover.engine.launcher import EngineHome
 from drover.errors import DroverError
-from drover.platforms.libvirt import power
+from drover.hardening import harden, without_secrets
+from drover.model.credentials import Credentials
+from drover.platforms.libvirt import credentials, power
 from drover.platforms.libvirt.capture import Capture
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.host import host_of
@@ -69,6 +71,7 @@ class Watch:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                env=without_secrets(),
             )
         self._tell(self._process, errands)
 
@@ -142,7 +145,16 @@ def _free(domain: libvirt.virDomain, errand: Errand) -> None:
         Capture(domain, errand["vdisks"], "", owner=sampling).close()
 
 
+def _stored(uri: str) -> Credentials | None:
+    # Here, since a guard that has nothing to do is to be small and quick.
+    from drover.store import CredentialStore
+
+    return CredentialStore().of(uri)
+
+
 def main() -> int:
+    harden()
+    credentials.ask(_stored)
     errands: list[Errand | EngineErrand] = []
     for line in sys.stdin:
         errands = json.loads(line)

@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import os
+import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,15 +104,29 @@ def processes(lab: Lab) -> dict[int, list[bytes]]:
     return found
 
 
-def guards(data: Path) -> list[int]:
-    """Guards that a Drover with this data folder started."""
-    found = []
+def started(data: Path) -> dict[int, bytes]:
+    """Command lines of the processes that Drover with this data folder is or started, by process id."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            ours = f"DROVER_DATA={data}\0".encode() in (process / "environ").read_bytes() + b"\0"
-            if ours and b"drover.guard" in (process / "cmdline").read_bytes():
-                found.append(int(process.name))
+            if f"DROVER_DATA={data}\0".encode() in (process / "environ").read_bytes() + b"\0":
+                found[int(process.name)] = (process / "cmdline").read_bytes()
     return found
+
+
+def guards(data: Path) -> list[int]:
+    """Guards that a Drover with this data folder started."""
+    return [pid for pid, words in started(data).items() if b"drover.guard" in words]
+
+
+def sweep(lab: Lab, data: Path) -> None:
+    """Ends and removes what a test that failed left at the sites, so that the next one does not fail for it."""
+    engines = [pid for pid, words in processes(lab).items() if any(b"/libvirt/drover/" in word for word in words)]
+    for pid in (*started(data), *engines):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for site in lab.sites:
+        shutil.rmtree(site.folder / "lib" / "drover", ignore_errors=True)
 
 
 def traces(lab: Lab, name: str) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from drover import logs
+from drover.model.group import Member
 from drover.model.migration import Facts, Migration, Spec, State
 from drover.model.timeline import Basis, Progressing, Timeline, TimelineRow, TimelineVm
 from drover.store.plans import RunKind, RunState, StoredRun
@@ -208,6 +210,29 @@ def test_a_migration_tells_its_story_and_takes_what_fits_its_state(served: Serve
     refused(served.call("POST", f"{path}/resume"), 409)
 
 
+def test_an_operator_may_say_now_and_the_audit_log_knows_who(served: Served) -> None:
+    always = {"from": "00:00", "to": "00:01", "timezone": "UTC"}
+    spec = Spec.model_validate({"vm": "w", "source": URIS["alpha"], "destination": URIS["beta"], "windows": [always]})
+    alone, *both = [served.context.migrations.add(spec, Facts(uuid=f"uuid-window-{n}")) for n in range(3)]
+    rows = [Member(migration=one.id, vm=one.spec.vm) for one in both]
+    group = served.context.groups.add("office", "windowed", rows, approval=True)
+    story = ok(served.call("GET", f"/v1/migrations/{alone.id}"))
+    assert story["spec"]["windows"] == [{**always, "days": ["mon-sun"]}]
+    path = f"/v1/migrations/{alone.id}/approval"
+    refused(served.call("POST", path, who="eye"), 403)
+    ok(served.call("POST", path, who="hand"))
+    assert served.context.live.is_free_of_windows(alone.id)
+    told = ok(served.call("GET", f"/v1/migrations/{alone.id}"))["history"][-1]["text"]
+    assert told == "hand: it may cut over outside its windows"
+    assert group.id in refused(served.call("POST", f"/v1/migrations/{both[0].id}/approval"), 409)["remedy"]
+    ok(served.call("POST", f"/v1/groups/{group.id}/approval", who="hand"))
+    assert not any(served.context.live.is_free_of_windows(one.id) for one in both)
+    refused(served.call("POST", f"/v1/groups/{group.id}/approval", who="hand"), 409)
+    ok(served.call("POST", f"/v1/groups/{group.id}/approval?now=true", who="hand"))
+    assert all(served.context.live.is_free_of_windows(one.id) for one in both)
+    assert any((one.who, one.target) == ("hand", path) for one in served.context.audit.entries())
+
+
 def test_users_and_tokens_are_managed_and_hold_at_once(served: Served) -> None:
     made = ok(served.call("POST", "/v1/users", json={"name": "new", "role": "operator"}), 201)
     login = {"name": "new", "password": made["one_time_password"]}
@@ -258,6 +283,49 @@ def test_every_change_is_in_the_audit_log_and_no_secret_is(served: Served) -> No
         assert secret.encode() not in stored
     everything = json.dumps([ok(served.call("GET", path)) for path in ("/v1/audit", "/v1/users", "/v1/tokens")])
     assert not any(secret in everything for secret in served.secrets.values())
+
+
+def test_credentials_of_a_site_are_taken_and_never_given(served: Served) -> None:
+    path = "/v1/sites/vault/credentials"
+    given = {"user": "drover", "password": "pl4nted-passw0rd"}
+    refused(served.call("PUT", path, json=given), 404)
+    ok(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu:///vault"}), 201)
+    refused(served.call("PUT", path, who="hand", json=given), 403)
+    told = refused(served.call("PUT", path, json={"user": "drover", "ssh_key": "pl4nted"}), 422)
+    assert "passphrase" in told["detail"] and "pl4nted" not in str(told)
+    assert "no credentials" in refused(served.call("PUT", path, json={}), 422)["detail"]
+    ok(served.call("PUT", path, json=given), 204)
+    kept = served.context.credentials.of("qemu:///vault")
+    assert kept is not None and kept.password is not None and kept.password.get_secret_value() == given["password"]
+    everything = "".join(served.call("GET", f"/v1/{what}").text for what in ("sites", "audit"))  # type: ignore[attr-defined]
+    assert "pl4nted" not in everything
+    sites = {site["name"]: site["has_credentials"] for site in ok(served.call("GET", "/v1/sites"))["items"]}
+    assert sites == {"alpha": False, "beta": False, "vault": True}
+    assert not ok(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu:///elsewhere"}))["has_credentials"]
+    refused(served.call("DELETE", path), 404)
+    told = refused(served.call("PUT", "/v1/sites/vault", json={"uri": "qemu+ssh://a:pl4nted@b/system"}), 422)
+    assert "pl4nted" not in str(told)
+    ok(served.call("DELETE", "/v1/sites/vault"), 204)
+
+
+def test_a_request_has_an_id_that_a_client_may_give(served: Served) -> None:
+    answer: Any = served.call("GET", "/v1/plans", headers={"X-Request-ID": "mine-1"})
+    assert answer.headers["x-request-id"] == "mine-1"
+    others = [served.call("GET", "/v1/plans", headers={"X-Request-ID": given}) for given in ("", "a b", "x" * 65)]
+    made = {answer.headers["x-request-id"] for answer in others}  # type: ignore[attr-defined]
+    assert len(made) == 3 and all(len(one) == 16 for one in made)
+
+
+def test_the_process_of_a_migration_logs_with_run_user_and_migration(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(logs.FORMAT, "json")
+    migration = add(served, "logged", State.PAUSED)
+    run = ok(served.call("POST", f"/v1/migrations/{migration.id}/resume", who="hand"), 202)
+    ended(served, run)
+    lines = [json.loads(line) for line in (served.context.folder / f"{migration.id}.log").read_text().splitlines()]
+    fields = {"run": run["id"], "user": "hand", "migration": migration.id, "level": "error"}
+    assert fields.items() <= lines[-1].items() and "cannot connect" in lines[-1]["event"]
 
 
 def test_a_request_that_is_too_large_is_refused(served: Served) -> None:

@@ -28,9 +28,10 @@ class Server:
     process: "subprocess.Popen[str] | None" = None
 
     def start(self) -> dict[str, str]:
-        command = [DROVER, "server", "--port", str(self.port), "--json"]
+        command = [DROVER, "server", "--port", str(self.port), "--json", "--log-format", "json"]
         env = {**os.environ, "DROVER_DATA": str(self.folder / "data")}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
         assert self.process.stdout is not None
         said: dict[str, str] = json.loads(self.process.stdout.readline())
         self.url, self.authority = said["url"], said["authority"]
@@ -75,17 +76,18 @@ def logged_in(server: Server) -> Server:
 def test_who_has_not_logged_in_is_told_how(server: Server) -> None:
     done = server.drover("--server", "https://127.0.0.1:1", "status")
     assert done.returncode == 2 and "drover login https://127.0.0.1:1" in done.stderr
-    assert "https://HOST" in server.drover("login", "127.0.0.1:1", "--name", "a", "--password", "b").stderr
+    assert "https://HOST" in server.drover("login", "127.0.0.1:1", "--name", "a", typed="b\n").stderr
 
 
 def test_a_server_of_another_authority_is_not_believed(server: Server) -> None:
-    done = server.drover("login", server.url, "--name", "admin", "--password", "x")
+    done = server.drover("login", server.url, "--name", "admin", "--password-file", "-", typed="x")
     assert done.returncode == 1 and "certificate" in done.stderr.lower() and "authority" in done.stderr
 
 
 def test_what_is_secret_is_for_its_owner_only(logged_in: Server) -> None:
-    kept = [logged_in.folder / "config/drover/servers.json", *(logged_in.folder / "data/tls").glob("*.key")]
-    assert len(kept) == 3
+    data = logged_in.folder / "data"
+    kept = [logged_in.folder / "config/drover/servers.json", *(data / "tls").glob("*.key"), data / "vault.key"]
+    assert len(kept) == 4
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
     assert stat.S_IMODE((logged_in.folder / "data").stat().st_mode) == 0o700
     token = json.loads(kept[0].read_text())[logged_in.url]["token"]
@@ -101,6 +103,9 @@ def test_the_verbs_work_through_it(logged_in: Server, tmp_path: Path) -> None:
         assert logged_in.asked("site", "add", name, f"qemu:///x?socket=/nowhere/{name}").returncode == 0
     listed = [json.loads(line) for line in logged_in.asked("site", "list", "--json").stdout.splitlines()]
     assert [site["name"] for site in listed] == ["here", "there"]
+    words = ("site", "credentials", "here", "--user", "drover", "--password-file", "-")
+    assert "kept" in logged_in.drover("--server", logged_in.url, *words, typed="pl4nted-passw0rd\n").stdout
+    assert b"pl4nted" not in b"".join(path.read_bytes() for path in (logged_in.folder / "data").glob("*.sqlite*"))
     done = _run_plan(logged_in, tmp_path)
     assert done.returncode == 3 and "refused: cannot connect to" in done.stdout
     wrong = logged_in.asked("migrate", "web", "--from", "here", "--to", "there", "--bandwidth", "fast")
@@ -129,6 +134,17 @@ def test_it_comes_back_with_everything_it_knew(logged_in: Server, by: signal.Sig
     again = logged_in.start()
     assert again["one_time_password"] is None and again["url"] == logged_in.url
     assert logged_in.asked("site", "list").stdout == before
+
+
+def test_its_log_is_json_line_by_line_and_tells_who_asked_what(logged_in: Server) -> None:
+    assert logged_in.asked("site", "list").returncode == 0
+    lines = [json.loads(line) for line in (logged_in.folder / "log").read_text().splitlines()]
+    assert all({"timestamp", "level", "logger", "event"} <= line.keys() for line in lines)
+    assert {"uvicorn.error", "drover.server", "drover.workflows"} <= {line["logger"] for line in lines}
+    asked = [line for line in lines if line["event"] == "request" and line["path"] == "/v1/sites"]
+    assert asked[-1]["user"] == "admin" and asked[-1]["status"] == 200 and asked[-1]["client"] == "127.0.0.1"
+    assert len({line["request"] for line in asked}) == len(asked)
+    assert any(line["event"] == "the run begins" and line["run"].startswith("r-") for line in lines)
 
 
 def test_logging_out_revokes(server: Server, logged_in: Server) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from drover.estimator.accuracy import ENOUGH, Correction, Score, accuracy, corrected, correction
 from drover.model.forecast import Forecast, Method, Option, Question, Range, VmForecast
 from drover.model.migration import Cutover
+from drover.model.units import format_duration
 
 
 def said(middle: float, half: float = 0.05) -> VmForecast:
@@ -51,16 +52,19 @@ def test_forecasts_that_were_too_sure_do_not_stretch_a_wide_one_to_years() -> No
 
 def test_groups_and_turns_of_a_plan_are_corrected_like_the_whole() -> None:
     row = said(100).model_copy(update={"begins": said(50).duration})
-    option = Option(
-        method=Method.NETWORK, duration=row.duration, downtime=row.downtime, wire_bytes=row.wire_bytes, note=""
-    )
+    options = [
+        Option(method=method, duration=row.duration, downtime=row.downtime, wire_bytes=row.wire_bytes, note="")
+        for method in (Method.NETWORK, Method.STOPPED)
+    ]
     forecast = Forecast(
         at=0, source="a", destination="b", question=Question(), vms=[row], groups=[row], whole=row,
-        recommended=Method.NETWORK, options=[option],
+        recommended=Method.NETWORK, options=options,
     )  # fmt: skip
     scores = [replace(one, method=Method.NETWORK) for one in outcomes(60, 0.5, 0.01)]
     shown = corrected(forecast, scores)
     assert shown.groups[0] == shown.whole == shown.vms[0]
+    assert shown.options[0].duration == shown.whole.duration and shown.options[1] == options[1]
+    assert any(format_duration(shown.whole.downtime.p50) in reason for reason in shown.reasons)
     assert shown.whole.begins is not None
     factor = correction(scores, "duration").factor
     assert (shown.whole.duration.p50, shown.whole.begins.p50) == pytest.approx((100 * factor, 50 * factor))

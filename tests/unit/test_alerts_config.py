@@ -80,6 +80,12 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "a password twice": (
         mail("username: d", "password_env: A", "password_file: /a"), 8, "named once", "one of",
     ),
+    "a password in place of its name": (
+        mail("username: d", "password_stored: pl4nted!"), 9, "not a name", "letters",
+    ),
+    "a password stored and in a file": (
+        mail("username: d", "password_stored: a", "password_file: /a"), 8, "named once", "one of",
+    ),
     "a password in place of its file": (mail("username: d", "password_file: pl4nted"), 9, "whole path", "root"),
     "a password in place of its variable": (mail("username: d", "password_env: pl4nted"), 9, "variable", "its name"),
     "a host that is a URL": (HEAD + MAIL.replace("host: mail", "host: smtp://mail") + RULE, 5, "not a host", "alone"),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drover.errors import InputError
+from drover.model.hours import Hours
 from drover.model.order import Limits, Pin
 from drover.model.plan import Plan
 from drover.plans.file import dump, load, parse
@@ -22,6 +23,8 @@ pools: {"*": fast}
 settings: {max_downtime: 10s, bandwidth: 200mbit, write_backpressure: yes, max_latency: off}
 at_once: 6
 limits: {per_host: 2, per_pool: 3, per_link: 4}
+timezone: Europe/Zurich
+windows: [{days: [sat, sun], from: 22:00, to: 04:00}]
 groups:
   - group: database
     vms: [db1, db2]
@@ -34,6 +37,7 @@ groups:
     vms: ["web-*", 101]
     after: [database]
     settings: {cutover: restart}
+    windows: []
 vms:
   - no
   - legacy-*
@@ -60,6 +64,8 @@ def test_the_whole_of_a_plan_is_read() -> None:
         10, Pin(position=1, not_before="2026-12-05T22:00:00+01:00")
     )  # fmt: skip
     assert plan.exceptions[1].pin is not None and plan.exceptions[1].pin.not_before_at == 1796508000.0
+    assert plan.windows == (Hours(days=("sat", "sun"), start="22:00", end="04:00"),)
+    assert (plan.groups[0].windows, plan.groups[1].windows) == (None, ())
     # What YAML would take for a number or a boolean is a VM's name here.
     assert plan.groups[1].vms == ("web-*", "101")
     assert plan.vms == ("no", "legacy-*")
@@ -118,6 +124,20 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "a pin of two": (
         HEAD + "groups:\n- {group: a, vms: [a], pin: {position: 2}}\n- {group: b, vms: [b], pin: {position: 2}}\n",
         7, "groups[1].pin: a and b are both pinned to position 2", "another",
+    ),
+    "hours of no place": (
+        HEAD + "vms: [a]\nexceptions:\n- vms: [a]\n  windows: [{from: 22:00, to: 04:00}]\n", 8,
+        "exceptions[0].windows[0]: in which time zone?", "timezone",
+    ),
+    "a place that is none": (HEAD + "vms: [a]\ntimezone: Zurich\n", 6, "'Zurich' is not a time zone", "Europe/Zurich"),
+    "a day that is none": (
+        HEAD + "vms: [a]\nwindows:\n- {days: [so], from: 1:00, to: 02:00}\n", 7, "'so' is not a day", "mon"
+    ),
+    "a time that is none": (
+        HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 7:00, to: 02:00}\n", 8, "'7:00' is not a time", "08:00"
+    ),
+    "no time at all": (
+        HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 07:00, to: 07:00}\n", 8, "no time at all", "24:00"
     ),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
@@ -184,6 +204,21 @@ aims = {
         },
     ),
 }
+clocks = st.builds("{:02}:{:02}".format, st.integers(0, 23), st.integers(0, 59))
+hours = (
+    st.tuples(clocks, clocks)
+    .filter(lambda both: both[0] != both[1])
+    .flatmap(
+        lambda both: st.fixed_dictionaries(
+            {"from": st.just(both[0]), "to": st.just(both[1])},
+            optional={
+                "days": st.lists(st.sampled_from(["mon", "sat", "fri-mon"]), min_size=1, max_size=2),
+                "timezone": st.sampled_from(["UTC", "Europe/Zurich"]),
+            },
+        )
+    )
+)
+aims["windows"] = st.lists(hours, max_size=2)
 vms = st.lists(words, min_size=1, max_size=3)
 numbers = st.integers(1, 9)
 pins = st.fixed_dictionaries({"not_before": st.just("2026-12-05T22:00:00.5+05:30")}, optional={"position": numbers})
@@ -208,6 +243,7 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
     exceptions = [{"vms": draw(vms), **draw_some(draw, turn)} for _ in range(draw(st.integers(0, 2)))]
     return {
         "version": 1, "plan": draw(names), "from": "a:///", "to": "b:///", "at_once": draw(st.integers(1, 9)),
+        "timezone": draw(st.sampled_from(["UTC", "America/New_York"])),
         "groups": groups, "vms": draw(vms), "exceptions": exceptions, "limits": draw(limits), **draw_some(draw, {}),
     }  # fmt: skip
 

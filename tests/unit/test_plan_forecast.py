@@ -4,6 +4,7 @@ import json
 import math
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from drover.cli.main import app
 from drover.cli.questions import ask
 from drover.errors import InputError
 from drover.estimator.order import Bunch, Order
-from drover.estimator.simulate import FOREVER, Machine, Phases, simulate
+from drover.estimator.simulate import FOREVER, Machine, Outcome, Phases, simulate
 from drover.estimator.simulate import Path as Way
 from drover.model.forecast import Batch, Forecast, Method, Question, VmQuestion
+from drover.model.hours import Hours
 from drover.model.migration import Cutover
 from drover.model.observation import LinkObservation
 from drover.model.plan import Plan
@@ -70,6 +72,27 @@ def test_a_vm_keeps_to_its_own_bandwidth() -> None:
     slow = replace(machine(), bandwidth=1e6)
     (held,) = simulate([slow], WAY, Phases())
     assert held.duration == pytest.approx(10 * GB * 0.5 / 1e6, rel=0.02)
+
+
+def test_a_cutover_waits_for_the_window_that_it_fits_into() -> None:
+    night = Hours.model_validate({"days": ["sat"], "from": "22:00", "to": "23:00", "timezone": "UTC"})
+    opens = datetime(2026, 12, 5, 22, tzinfo=UTC).timestamp()
+    free = simulate([machine(), machine()], WAY, Phases(), order(((0,), ()), ((1,), ())))
+
+    def first_waits(before: float, vm: Machine = machine()) -> tuple[Outcome, Outcome]:  # noqa: B008
+        both = order(((0,), ()), ((1,), ("a",)))
+        bunches = (replace(both.bunches[0], windows=(night,)), both.bunches[1])
+        one, other = simulate([vm, machine()], WAY, Phases(), replace(both, bunches=bunches, begins=opens - before))
+        return one, other
+
+    one, other = first_waits(86400.0)
+    assert one.duration == pytest.approx(86400 + one.downtime + Phases().finish, abs=0.01)
+    assert one.downtime == pytest.approx(free[0].downtime, rel=0.1) and one.wire_bytes >= free[0].wire_bytes
+    assert other.begun == one.duration, "what comes after it waits as well"
+    late, _ = first_waits(-3600 + free[0].downtime / 2)
+    assert late.duration > 6 * 86400, "this one closes too soon"
+    never, _ = first_waits(0.0, replace(machine(), memory=1e12))
+    assert not never.opened and never.duration >= FOREVER
 
 
 def test_one_that_never_ends_keeps_nobody_from_beginning() -> None:

@@ -110,6 +110,26 @@ def test_who_powers_on_first_and_who_was_not_named_last() -> None:
     }
 
 
+def test_windows_are_those_of_the_innermost_that_says_some() -> None:
+    night, noon = {"from": "22:00", "to": "04:00"}, {"from": "12:00", "to": "13:00", "timezone": "UTC"}
+    found = specs(
+        resolve(
+            plan(
+                timezone="Europe/Zurich",
+                windows=[night],
+                groups=[{"group": "db", "vms": ["db*"], "windows": [noon]}],
+                vms=["web-*"],
+                exceptions=[{"vms": ["web-1"], "windows": []}],
+            ),
+            SITE,
+        )
+    )
+    said = {name: [str(hours) for hours in spec.windows] for name, spec in found.items()}
+    assert said["db1"] == said["db2"] == ["mon-sun 12:00–13:00 UTC"]
+    assert (said["web-1"], said["web-2"]) == ([], ["mon-sun 22:00–04:00 Europe/Zurich"])
+    assert Spec.model_validate(found["web-2"].model_dump(mode="json")) == found["web-2"]
+
+
 GROUP = {"group": "g", "vms": ["db*"]}
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a pattern that means none": ({"vms": ["mail-*"]}, "the pattern 'mail-*' means no VM of a:///", "db1, db2"),
@@ -132,6 +152,13 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a network that none has": ({"vms": ["db1"], "networks": {"defualt": "x"}}, "network 'defualt', which", "default"),
     "a VDISK that none has": (
         {"groups": [{**GROUP, "pools": {"vdx": "x"}}]}, "the group g maps the VDISK 'vdx'", "vda, vdb"
+    ),
+    "two windows in one group": (
+        {
+            "groups": [GROUP], "timezone": "UTC",
+            "exceptions": [{"vms": ["db1"], "windows": [{"from": "01:00", "to": "02:00"}]}],
+        },
+        "db1 and db2 have different windows and are both in the group g", "give the group",
     ),
     "one name for two": ({"groups": [{"group": "web-1", "vms": ["db1"]}], "vms": ["web-1"]}, "called web-1", "rename"),
 }  # fmt: skip

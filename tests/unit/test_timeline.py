@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from drover.cli.main import app
 from drover.errors import InputError
+from drover.model.hours import Hours
 from drover.model.migration import State
 from drover.model.order import Limits, Pin
 from drover.model.timeline import Basis, Progressing, Timeline
@@ -40,14 +41,14 @@ exceptions:
 """
 
 
-def part(name: str, *vms: str, wire: float = 1000.0, **more: object) -> Part:
+def part(name: str, *vms: str, wire: float = 1000.0, cutover: float = 5, **more: object) -> Part:
     return Part(
         name=name,
         group=len(vms) > 0,
         vms=tuple(
             PartVm(
                 name=one, uuid=one, migration=f"m-{one}",
-                expected=Expectation(fixed=10, wire=wire, cutover=5, basis=Basis.SIZE),
+                expected=Expectation(fixed=10, wire=wire, cutover=cutover, basis=Basis.SIZE),
                 copying=frozenset({Resource("host", "a")}), cutover=frozenset(), throughout=frozenset(),
             )
             for one in vms or (name,)
@@ -104,6 +105,20 @@ def test_another_version_of_the_plan_changes_what_is_wished() -> None:
     ]
     assert Parts.model_validate(json.loads(wished.model_dump_json())) == wished
     assert [one.name for one in wished.arranged(["web", "db"]).parts] == ["web", "db"]
+
+
+def test_a_group_cuts_over_in_its_maintenance_window() -> None:
+    # 2026-12-05, a Saturday, 22:00 UTC.
+    night = Hours(days=("sun",), start="01:00", end="03:00", timezone="Europe/Zurich")
+    short = Hours(start="05:00", end="05:01", timezone="UTC")
+    both = (part("db", windows=(night,)), part("web", windows=(short,), cutover=90))
+    found = work_out(
+        "move", Parts(parts=both, link=100.0, link_known=True),
+        at_once=2, limits=Limits(), now=NOW, sights={},
+    )  # fmt: skip
+    rows = {row.name: row for row in found.rows}
+    assert (rows["db"].copied, rows["db"].cutover) == (NOW + 30, NOW + 2 * 3600)
+    assert (rows["web"].end, rows["web"].waits_for) == (None, "no window is left that is long enough for its cutover")
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from drover.accounts import attempts, credentials, passwords
 from drover.accounts.errors import AccessError
 from drover.accounts.identity import Identity, Token, User
 from drover.accounts.roles import EVERYTHING, Role, Scope
-from drover.accounts.tables import as_token, as_user, exclusive, sessions, tokens, users
+from drover.accounts.tables import as_token, as_user, sessions, tokens, users
 from drover.errors import InputError
-from drover.store.database import Database
+from drover.store.database import Database, exclusive
 
 FIRST_USER = "admin"
 TOKEN_LIFE = 90 * 86400.0
@@ -143,6 +143,11 @@ class Accounts:
         """By name."""
         with self._database.transaction() as db:
             return [as_user(row) for row in db.execute(sa.select(users).order_by(users.c.name)).mappings()]
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a user of this name."""
+        with self._database.transaction() as db:
+            return _find(db, name) is not None
 
     def user(self, name: str) -> User:
         """Raises InputError if there is none of this name."""

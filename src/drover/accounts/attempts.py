@@ -5,7 +5,8 @@ import hashlib
 import sqlalchemy as sa
 
 from drover.accounts.errors import LockedError
-from drover.accounts.tables import attempts, exclusive
+from drover.accounts.tables import attempts
+from drover.store.database import exclusive
 
 LOCKED_FOR = 15 * 60.0
 """Seconds; failures that are older are forgotten."""

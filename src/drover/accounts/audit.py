@@ -6,8 +6,6 @@ cut off at the end do not show by themselves: note the newest entry's `hash` els
 
 import hashlib
 import json
-import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from drover.accounts.tables import exclusive
-from drover.store.database import Database, metadata
+from drover.scrub import scrub
+from drover.store.database import Database, exclusive, metadata
 
 _entries = sa.Table(
     "audit",
@@ -55,9 +53,6 @@ for _dialect, _statements in (("sqlite", _SQLITE), ("postgresql", _POSTGRESQL)):
         sa.event.listen(_entries, "after_create", _ddl.execute_if(dialect=_dialect))
 
 _BEFORE_THE_FIRST = "0" * 64
-_SECRET_KEY = re.compile(r"passw|passphrase|secret|token|authori[sz]ation|cookie|private.?key", re.IGNORECASE)
-_SECRET = re.compile(r"drover_[st]_[\w-]+")
-_SCRUBBED = "***"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +90,8 @@ class Audit:
     ) -> None:
         """Appends an entry, without the secrets in it. Durable when the call returns."""
         texts = {"who": who, "what": what, "target": target, "source": source, "outcome": outcome}
-        row: dict[str, Any] = {key: _scrub(text) for key, text in texts.items()}
-        row["detail"] = json.dumps(_scrub(detail or {}), sort_keys=True, default=lambda other: _scrub(str(other)))
+        row: dict[str, Any] = {key: scrub(text) for key, text in texts.items()}
+        row["detail"] = json.dumps(scrub(detail or {}), sort_keys=True, default=lambda other: scrub(str(other)))
         with self._database.transaction() as db:
             exclusive(db, _entries)
             newest = sa.select(_entries.c.number, _entries.c.hash).order_by(_entries.c.number.desc()).limit(1)
@@ -151,17 +146,3 @@ def _entry(row: sa.RowMapping) -> Entry:
         # Nobody but Drover's enemy writes so; `verify` is to show it all the same.
         detail = {"unreadable": str(row["detail"])}
     return Entry(**{**row, "detail": detail})
-
-
-def _scrub(value: Any) -> Any:
-    """The same without secrets, and without characters that a database refuses."""
-    if isinstance(value, str):
-        text = value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-        return _SECRET.sub(_SCRUBBED, text)
-    if isinstance(value, dict):
-        return {_scrub(str(k)): _SCRUBBED if _SECRET_KEY.search(str(k)) else _scrub(v) for k, v in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_scrub(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

@@ -1,4 +1,4 @@
-"""The accounts' tables, and how one server at a time changes them."""
+"""The accounts' tables. Whoever changes more than one row takes `users` or `attempts` first (`exclusive`)."""
 
 import sqlalchemy as sa
 
@@ -48,20 +48,6 @@ attempts = sa.Table(
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
-
-
-def exclusive(db: sa.Connection, table: sa.Table) -> None:
-    """Keeps all other writers of the table waiting until the transaction ends; to be its first statement.
-
-    Whoever changes more than one row takes `users` or `attempts` first, so that nobody waits in a circle.
-    """
-    if db.dialect.name == "postgresql":
-        name = db.dialect.identifier_preparer.format_table(table)
-        db.execute(sa.text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
-    else:
-        # SQLite takes its one write lock before it looks for rows.
-        nothing = {column: column for column in table.primary_key}
-        db.execute(table.update().where(sa.false()).values(nothing))
 
 
 def as_user(row: sa.RowMapping) -> User:

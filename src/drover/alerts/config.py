@@ -16,6 +16,7 @@ from drover.strict_yaml import Kind
 
 FILE = "alerts.yaml"
 """In the data folder."""
+_PASSWORDS = ("password_stored", "password_file", "password_env")
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -62,6 +63,8 @@ class EmailReceiver(_Part):
     username: str | None = Field(default=None, min_length=1)
     password_file: File | None = None
     password_env: Variable | None = None
+    password_stored: Name | None = None
+    """As in `drover secret set NAME`."""
     sender: Email = Field(alias="from")
     to: tuple[Email, ...] = Field(min_length=1)
 
@@ -77,18 +80,20 @@ class EmailReceiver(_Part):
                 f"without TLS everybody on the way to {self.host} can read and change what is sent",
                 "use starttls or tls, or accept that with insecure: true", ("security",),
             )  # fmt: skip
-        given = [one for one in (self.password_file, self.password_env) if one is not None]
+        given = [name for name in _PASSWORDS if getattr(self, name) is not None]
         if len(given) != (0 if self.username is None else 1):
             raise misplaced(
                 "a user name needs a password, named once, and a password a user name",
-                "give username and one of password_file and password_env, or none of them",
-                ("username" if self.username else "password_file" if self.password_file else "password_env",),
+                "give username and one of password_stored, password_file and password_env, or none of them",
+                ("username" if self.username else next(name for name in _PASSWORDS if getattr(self, name)),),
             )
         return self
 
     def password(self) -> str | None:
         """None without a user name. Raises DeliveryError if it cannot be read."""
-        return None if self.username is None else read_secret("password", self.password_file, self.password_env)
+        if self.username is None:
+            return None
+        return read_secret("password", self.password_file, self.password_env, self.password_stored)
 
 
 class WebhookReceiver(_Part):
@@ -98,6 +103,8 @@ class WebhookReceiver(_Part):
     """https://, or http:// to this machine."""
     secret_file: File | None = None
     secret_env: Variable | None = None
+    secret_stored: Name | None = None
+    """As in `drover secret set NAME`."""
     ca_file: File | None = None
     """Authorities (PEM) that sign the server's certificate; without it those of the system."""
 
@@ -109,13 +116,14 @@ class WebhookReceiver(_Part):
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
-        if (self.secret_file is None) == (self.secret_env is None):
-            raise misplaced("what signs its messages is not named once", "give one of secret_file and secret_env", ())
+        if [self.secret_stored, self.secret_file, self.secret_env].count(None) != 2:
+            remedy = "give one of secret_stored, secret_file and secret_env"
+            raise misplaced("what signs its messages is not named once", remedy, ())
         return self
 
     def secret(self) -> str:
         """What signs messages. Raises DeliveryError if it cannot be read."""
-        return read_secret("secret", self.secret_file, self.secret_env)
+        return read_secret("secret", self.secret_file, self.secret_env, self.secret_stored)
 
 
 class Receiver(_Part):

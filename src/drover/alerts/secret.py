@@ -1,16 +1,28 @@
-"""Secrets of receivers: named in the configuration, read when they are needed, in no text that leaves Drover."""
+"""Secrets of receivers: named in the configuration, read when they are needed, in no text that leaves Drover.
+
+They are kept by Drover, encrypted (`drover secret set NAME`), or where other programs of the administrator keep theirs.
+"""
 
 import base64
 import os
 from pathlib import Path
 
 from drover.alerts.message import DeliveryError
+from drover.errors import DroverError
+from drover.store import Vault
 
+STORED = "alert/"
+"""What the names of these secrets begin with in the vault."""
 _LARGEST = 4096
 
 
-def read_secret(what: str, file: Path | None, variable: str | None) -> str:
-    """The secret in `file`, or in the environment variable. `what` is what errors call it. Raises DeliveryError."""
+def read_secret(what: str, file: Path | None, variable: str | None, stored: str | None) -> str:
+    """The secret that is stored, in `file`, or in the environment variable; `what` is what errors call it.
+
+    Raises DeliveryError.
+    """
+    if stored is not None:
+        return _stored(what, stored)
     if file is not None:
         where = f"the {what} file {file}"
         try:
@@ -32,6 +44,20 @@ def read_secret(what: str, file: Path | None, variable: str | None) -> str:
     if not secret or "\n" in secret or "\0" in secret:
         raise DeliveryError(f"{where} is empty, or not one line", remedy=f"put the {what} there, one line")
     return secret
+
+
+def _stored(what: str, name: str) -> str:
+    try:
+        secret = Vault().get(STORED + name)
+    except DroverError as error:
+        raise DeliveryError(error.message, remedy=error.remedy or "see `drover secret list`") from None
+    if secret is None:
+        # What is named may be the secret itself, so it is not repeated.
+        raise DeliveryError(
+            f"no secret of the name that is given for the {what} is stored",
+            remedy="`drover secret set NAME`; `drover secret list` shows what is there",
+        )
+    return secret.decode()
 
 
 def without(text: str, secret: str, *, username: str = "") -> str:

@@ -13,7 +13,7 @@ from drover.estimator.link_hours import rates_by_hour
 from drover.estimator.tuning import tune
 from drover.model.forecast import Forecast, Range, Sharing, VmForecast
 from drover.model.observation import LinkObservation, VmObservation
-from drover.model.units import format_duration, format_rate, format_size
+from drover.model.units import format_count, format_duration, format_rate, format_size
 
 _WINDOWS = (1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0)
 _BAR = 30
@@ -41,7 +41,11 @@ def show_answer(answer: Answer, console: Console | None = None) -> None:
         _link(out, answer.links)
     if shown.settings:
         out.print("\n[bold]Settings[/]: " + " ".join(f"{name} {value}" for name, value in shown.settings.items()))
-    learnt = f"corrected by {shown.corrected_by} finished migrations" if shown.corrected_by else "not yet corrected"
+    learnt = (
+        f"corrected by {format_count(shown.corrected_by, 'finished migration')}"
+        if shown.corrected_by
+        else "not yet corrected"
+    )
     out.print(
         f"[dim]Ranges hold 80 of 100 cases; {learnt}. {format_duration(shown.horizon)} of observation.[/]",
         highlight=False,
@@ -193,7 +197,9 @@ def _link(out: Console, links: Sequence[LinkObservation]) -> None:
     for connections, probe in sorted(bulk.items()):
         knee = "← used" if connections == link.knee else ""
         words = f"{format_rate(probe.rate.value)} ({format_rate(probe.rate.low)} – {format_rate(probe.rate.high)})"
-        table.add_row(f"  {connections} connections", Bar(best, 0, probe.rate.value, width=_BAR), words, knee)
+        table.add_row(
+            f"  {format_count(connections, 'connection')}", Bar(best, 0, probe.rate.value, width=_BAR), words, knee
+        )
     out.print(table)
     for reason in tune(link).reasons:
         out.print(f"  {reason}", highlight=False)

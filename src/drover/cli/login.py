@@ -1,5 +1,6 @@
 """`drover login` and `logout`: a token of one's own for the commands from this machine."""
 
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -11,8 +12,10 @@ from rich.console import Console
 from drover.cli import options, servers
 from drover.cli.output import print_json
 from drover.cli.remote import Remote, given_authority
+from drover.cli.typed import secret_text
 from drover.errors import InputError
 
+PASSWORD = "DROVER_PASSWORD"
 _LASTS = 30 * 86400.0
 Url = Annotated[str, typer.Argument(metavar="URL", help="The server, as in https://drover.example:8443.")]
 
@@ -20,9 +23,12 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="The server, as in https
 def login(
     url: Url,
     name: Annotated[str, typer.Option("--name", metavar="NAME", prompt=True, help="The user.")],
-    password: Annotated[
-        str, typer.Option("--password", envvar="DROVER_PASSWORD", prompt=True, hide_input=True, help="Asked for.")
-    ],
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--password-file", metavar="FILE", help=f"Where it is, - for stdin. Default: {PASSWORD}, or asked."
+        ),
+    ] = None,
     authority: Annotated[
         Path | None,
         typer.Option(
@@ -41,6 +47,8 @@ def login(
             pem = authority.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {authority}: {error}", remedy="name the server's authority.pem") from None
+    if (password := os.environ.get(PASSWORD)) is None or password_file is not None:
+        password = secret_text("password", password_file, confirm=False)
     session = Remote(url, None, pem).post("/v1/sessions", {"name": name, "password": password})
     remote = Remote(url, session["secret"], pem)
     if session["must_change_password"]:

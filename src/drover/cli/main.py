@@ -7,17 +7,21 @@ import sys
 import typer
 from rich.console import Console
 
-from drover import __version__
+from drover import __version__, logs
 from drover.cli import approve, cancel, check, clean, estimate, login, migrate, pause, remote, resume, server, status
 from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_pin import pin, unpin
 from drover.cli.plan_run import run as run_plan
+from drover.cli.secret import app as secret
 from drover.cli.site import app as site
 from drover.cli.timeline import timeline
 from drover.errors import DroverError
+from drover.hardening import harden
 from drover.lab.command import app as lab
+from drover.platforms.libvirt import credentials
+from drover.store import CredentialStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +43,7 @@ app.command("server")(server.server)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.add_typer(site, name="site")
+app.add_typer(secret, name="secret")
 plan.command("run")(run_plan)
 plan.command("timeline")(timeline)
 plan.command("pin")(pin)
@@ -47,6 +52,9 @@ app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
 app.add_typer(alerts, name="alerts")
 app.add_typer(lab, name="lab")
+
+
+_log = logs.logger("cli")
 
 
 def _version(wanted: bool) -> None:
@@ -65,8 +73,20 @@ def _options(
         envvar=remote.SERVER,
         help="Ask this management server instead of working from here. `drover login URL` comes first.",
     ),
+    log_format: str | None = typer.Option(
+        None,
+        "--log-format",
+        metavar="json|text",
+        envvar=logs.FORMAT,
+        help="Also write a log to stderr, of what migrations do and what fails. Default: none; the server's is text.",
+    ),
+    log_level: str | None = typer.Option(
+        None, "--log-level", metavar="debug|info|warning|error", envvar=logs.LEVEL, help="Default: info."
+    ),
     _: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
+    if log_format or log_level:
+        logs.configure(log_format or "text", log_level or "info")
     if server:
         # Where the verbs find it.
         os.environ[remote.SERVER] = server
@@ -75,9 +95,12 @@ def _options(
 
 def main() -> None:
     """Runs the command line. An error that Drover raises is one line on stderr and the exit code of its kind."""
+    harden()
+    credentials.ask(lambda uri: CredentialStore().of(uri))
     try:
         app()
     except DroverError as error:
+        _log.error(error.message, remedy=error.remedy)
         _explain(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

@@ -57,6 +57,7 @@ def _planned(planned: Resolved, given: dict[str, Any]) -> dict[str, Any]:
             group=batch.group,
             vms=tuple(_of_vm(member, batch.members, own) for member in batch.members),
             after=batch.after,
+            windows=batch.members[0].spec.windows,
         )
         for batch in planned.batches
     ]

@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from drover import logs
 from drover.cli import options
 from drover.cli.output import print_json
 from drover.errors import InputError
 from drover.store.database import data_folder
+from drover.store.vault import KEY_FILE
 
 
 def server(
@@ -26,6 +28,21 @@ def server(
     runs_at_once: Annotated[
         int, typer.Option("--runs-at-once", min=1, metavar="N", help="Plans and single VMs carried out at a time.")
     ] = 100,
+    vault_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--vault-key",
+            metavar="FILE",
+            envvar=KEY_FILE,
+            help="The key of the secrets in the database. Default: vault.key in the data folder, made at first start.",
+        ),
+    ] = None,
+    log_format: Annotated[
+        str, typer.Option("--log-format", metavar="json|text", envvar=logs.FORMAT, help="Of what goes to stderr.")
+    ] = "text",
+    log_level: Annotated[
+        str, typer.Option("--log-level", metavar="debug|info|warning|error", envvar=logs.LEVEL)
+    ] = "info",
     json: options.Json = False,
 ) -> None:
     """Serve plans, migrations and users over HTTPS. The data folder is that of the other commands (DROVER_DATA).
@@ -36,9 +53,14 @@ def server(
     from drover.server import certificates
     from drover.server.serve import serve
 
+    # For the processes that it starts as well.
+    logs.configure(log_format, log_level)
     folder = data_folder()
     # Migrations are started for this folder, whatever the server's working directory.
     os.environ["DROVER_DATA"] = str(folder)
+    if vault_key is not None:
+        # For them, too.
+        os.environ[KEY_FILE] = str(vault_key.absolute())
     if (certificate is None) != (key is None):
         raise InputError("--certificate and --key go together", remedy="give both, or neither")
     if certificate is not None and key is not None:

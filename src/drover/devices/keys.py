@@ -3,7 +3,6 @@
 This installation is always one of the recipients; its identity stays in the data folder and is made at first use.
 """
 
-import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pyrage
 
+from drover import private_file
 from drover.errors import DroverError, InputError
 
 LENGTH = 32
@@ -126,29 +126,9 @@ def _recipient(recipient: str) -> Any:
         ) from None
 
 
-def make_secret(path: Path, text: str) -> None:
-    """Writes a file for its owner alone. Two processes that are first at once end up with one. Raises OSError."""
-    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(part, path)
-        except FileExistsError:
-            return
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    finally:
-        part.unlink()
-
-
 def _make(path: Path) -> None:
     identity = pyrage.x25519.Identity.generate()
-    make_secret(
+    private_file.make(
         path,
         "# Opens the transport devices of this Drover. Whoever has this file and a device can read the VMs on it.\n"
         f"# public key: {identity.to_public()}\n{identity}\n",

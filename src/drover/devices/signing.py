@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from drover.devices.keys import make_secret
+from drover import private_file
 from drover.errors import DroverError, InputError
 
 FILE = "signing.key"
@@ -46,7 +46,7 @@ def own_signer(folder: Path) -> Signer:
     path = folder / FILE
     try:
         if not path.exists():
-            make_secret(path, _pem(Ed25519PrivateKey.generate()))
+            private_file.make(path, _pem(Ed25519PrivateKey.generate()))
         content = path.read_bytes()
     except OSError as error:
         raise DroverError(

@@ -9,8 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Self, TypeVar
 
-from drover.model.forecast import Forecast, Range, VmForecast
+from drover.estimator.advice import reasons
+from drover.model.forecast import Forecast, Method, Option, Range, TradeOff, VmForecast
+
+_Part = TypeVar("_Part", VmForecast, Option, TradeOff)
 
 COVERAGE = 0.8
 ENOUGH = 9
@@ -102,22 +106,44 @@ def correction(scores: Sequence[Score], quantity: str) -> Correction:
 
 
 def corrected(forecast: Forecast, scores: Sequence[Score]) -> Forecast:
-    """The forecast with its intervals corrected by the outcomes of earlier ones by the same method."""
+    """The forecast with its intervals corrected, each by the outcomes of earlier ones by the same method.
+
+    The reasons are said anew, of the corrected figures.
+    """
     used = [score for score in scores if score.method == forecast.recommended]
-    by_quantity = {quantity: correction(used, quantity) for quantity in QUANTITIES}
+    best = _Corrector.of(used)
+    options = [_Corrector.of([s for s in scores if s.method == o.method])(o) for o in forecast.options]
+    network = _Corrector.of([score for score in scores if score.method == Method.NETWORK])
+    return forecast.model_copy(
+        update={
+            "vms": [best(vm) for vm in forecast.vms],
+            "groups": [best(group) for group in forecast.groups],
+            "whole": best(forecast.whole),
+            "options": options,
+            "trade_off": [network(row) for row in forecast.trade_off],
+            "reasons": reasons(forecast.recommended, options, forecast.break_even),
+            "corrected_by": len(used),
+        }
+    )
 
-    def one(said: VmForecast) -> VmForecast:
+
+class _Corrector:
+    """The corrections of all quantities by one method's outcomes, for whatever part of a forecast has some of them."""
+
+    def __init__(self, by_field: dict[str, Correction]) -> None:
+        self._by_field = by_field
+
+    @classmethod
+    def of(cls, scores: Sequence[Score]) -> Self:
+        by_quantity = {quantity: correction(scores, quantity) for quantity in QUANTITIES}
+        duration, downtime, wire_bytes = (by_quantity[name] for name in ("duration", "downtime", "bytes"))
+        return cls({"duration": duration, "begins": duration, "downtime": downtime, "wire_bytes": wire_bytes})
+
+    def __call__(self, said: _Part) -> _Part:
+        ranges = {name: getattr(said, name, None) for name in self._by_field}
         return said.model_copy(
-            update={
-                "duration": by_quantity["duration"].apply(said.duration),
-                "downtime": by_quantity["downtime"].apply(said.downtime),
-                "wire_bytes": by_quantity["bytes"].apply(said.wire_bytes),
-                "begins": None if said.begins is None else by_quantity["duration"].apply(said.begins),
-            }
+            update={name: self._by_field[name].apply(range_) for name, range_ in ranges.items() if range_ is not None}
         )
-
-    rows = {"vms": [one(vm) for vm in forecast.vms], "groups": [one(group) for group in forecast.groups]}
-    return forecast.model_copy(update={**rows, "whole": one(forecast.whole), "corrected_by": len(used)})
 
 
 def accuracy(scores: Sequence[Score], quantity: str) -> Accuracy:

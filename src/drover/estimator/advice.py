@@ -62,7 +62,7 @@ def reasons(recommended: Method, options: Sequence[Option], break_even: float | 
     else:
         words.append(
             f"a stopped export takes {format_duration(stopped.duration.p50)}, and the VM is down for all of it; "
-            f"so it is down for {format_duration(by_method[recommended].downtime.p50)}"
+            f"this way it is down for {format_duration(by_method[recommended].downtime.p50)}"
         )
     words.append(f"{format_size(by_method[recommended].wire_bytes.p50)} go over the link")
     return words
@@ -87,12 +87,16 @@ def batch_warnings(draws: Sequence[Draw], question: Question, order: Order, said
         own = [replace(draw, machines=[draw.machines[place] for place in bunch.members]) for draw in draws]
         waits = one.begins.p50 if one.begins else 0.0
         usual, worst = one.duration.p50 - waits, one.duration.p90 - waits
-        if usual >= FOREVER:
+        if bunch.opens(order.begins, one.downtime.p50) == math.inf:
+            needed = format_duration(one.downtime.p50)
+            found.append(f"{batch.name}: no window is long enough for a cutover, which takes {needed}: make one longer")
+        elif usual >= FOREVER:
             found.append(f"{batch.name}: {_diverging(own)}")
         elif one.opens < 0.9:
             found.append(f"{batch.name}: {_shut(own, one, min(vm.max_downtime for vm in batch.vms), None)}")
         target = min((vm.target_time for vm in batch.vms if vm.target_time is not None), default=math.inf)
-        if worst > target:
+        # Who waits for a window is not late.
+        if worst > target and not batch.windows:
             found.append(f"{batch.name}: {_late(target, usual, worst)}")
     return found
 

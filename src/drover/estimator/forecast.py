@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from drover.estimator.advice import batch_warnings, latency, of_link, reasons, settings, warnings
-from drover.estimator.draw import Dice, Draw, Subject
+from drover.estimator.draw import Dice, Draw, Subject, hour_of
 from drover.estimator.methods import by_device, stopped
 from drover.estimator.order import Order
 from drover.estimator.phases import History
@@ -43,7 +43,7 @@ class Known:
 def forecast(known: Known, question: Question, *, seed: int = 1) -> Forecast:
     """Raises InputError if the link was never measured and the question does not say what it carries."""
     count, planned = len(known.subjects), bool(question.batches)
-    order = Order.of(question, count)
+    order = _order(question, count)
     draws = _roll(known, question, min(_DRAWS, max(_FEW, _MOST // max(count, 1))), seed)
     rows = [simulate(draw.machines, draw.path, draw.phases, order) for draw in draws]
     vms = [_of(subject.name, [row[i] for row in rows], planned) for i, subject in enumerate(known.subjects)]
@@ -83,6 +83,13 @@ def forecast(known: Known, question: Question, *, seed: int = 1) -> Forecast:
         horizon=min((subject.seconds for subject in known.subjects), default=0.0),
         sharing=list(known.sharing),
     )
+
+
+def _order(question: Question, count: int) -> Order:
+    """It begins now, or the next time that it is the hour of the question."""
+    now = time.time()
+    begins = now if question.hour is None else now + (question.hour - hour_of(now)) % 24 * 3600
+    return replace(Order.of(question, count), begins=begins)
 
 
 def _roll(known: Known, question: Question, count: int, seed: int) -> list[Draw]:
@@ -145,7 +152,7 @@ def _recommend(options: Sequence[Option], whole: VmForecast, opens: float) -> Me
 def _trade_off(known: Known, question: Question, seed: int) -> list[TradeOff]:
     """What each maximum downtime would mean; those that differ in nothing from the one before are left out."""
     rows: list[TradeOff] = []
-    order = Order.of(question, len(known.subjects))
+    order = _order(question, len(known.subjects))
     for limit in _LIMITS:
         asked = question.model_copy(update={"max_downtime": limit})
         draws = _roll(known, asked, _FEW, seed)
@@ -198,7 +205,7 @@ def _bisect(holds: Callable[[float], bool]) -> float:
 
 def _break_even(known: Known, question: Question, seed: int) -> float | None:
     """The link rate at which network and device take the same time, bytes/s."""
-    order = Order.of(question, len(known.subjects))
+    order = _order(question, len(known.subjects))
 
     def network_is_slower(rate: float) -> bool:
         asked = question.model_copy(update={"link_rate": rate, "bandwidth": None})

@@ -1,10 +1,15 @@
 """Which VMs of a simulation begin together, and when: a plan's batches, one group, or each VM for itself. No I/O."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from drover.model.forecast import Question
+from drover.model.hours import Hours, current
+
+_TWO_WEEKS = 14 * 86400.0
+"""Hours come each week again: what did not fit by then never does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +20,23 @@ class Bunch:
     members: tuple[int, ...]
     after: tuple[str, ...] = ()
     """Bunches that must have finished before this one begins."""
+    windows: tuple[Hours, ...] = ()
+    """When it may cut over; without any, at any time."""
+
+    def opens(self, at: float, lasting: float) -> float:
+        """The instant from `at` on (both Unix seconds) when a cutover of `lasting` seconds fits into a window.
+
+        What fits into no window never begins: then infinity.
+        """
+        first = at
+        while self.windows and (span := current(self.windows, first)) is not None:
+            begins = max(at, span.begins)
+            if begins + lasting <= span.ends:
+                return begins
+            first = span.ends
+            if first > at + _TWO_WEEKS:
+                return math.inf
+        return math.inf if self.windows else at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +45,8 @@ class Order:
 
     bunches: tuple[Bunch, ...]
     at_once: int
+    begins: float = 0.0
+    """Unix seconds: the hours of windows are told from it."""
 
     @classmethod
     def each(cls, count: int) -> Self:
@@ -42,7 +66,7 @@ class Order:
         bunches, first = [], 0
         for batch in question.batches:
             places = tuple(range(first, first + len(batch.vms)))
-            bunches.append(Bunch(name=batch.name, members=places, after=batch.after))
+            bunches.append(Bunch(name=batch.name, members=places, after=batch.after, windows=batch.windows))
             first += len(places)
         return cls(bunches=tuple(bunches), at_once=question.at_once or count)
 

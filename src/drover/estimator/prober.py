@@ -13,6 +13,7 @@ from drover.estimator.path import Watch, between
 from drover.estimator.rates import Reading, is_known, mean, steady, width_for, windows
 from drover.estimator.tuning import Buffers, HeldUp, buffer_advice
 from drover.model.observation import Interval, LinkObservation, Probe, Workload
+from drover.model.units import format_count
 from drover.platforms.libvirt.host import Host
 
 _BLOCK = 64 << 10
@@ -68,7 +69,7 @@ class Prober:
             # Two doublings that bring less than 5 %.
             if len(rates) > 2 and max(rates[-2:]) < 1.05 * max(rates[:-2]):
                 break
-            self._tell(f"bulk over {_count(number)}")
+            self._tell(f"bulk over {format_count(number, 'connection')}")
             runs_left = len(connections) - len(bulk)
             bulk.append(self._bulk(number, max(self._left - self._budget * 2 // 5, 0) // runs_left))
         found = LinkObservation(
@@ -134,7 +135,7 @@ class Prober:
         while (up := self._look().link.connections) != connections:
             if time.monotonic() > deadline:
                 raise EngineError(
-                    f"of {_count(connections)} that were to be probed {up} came up in {_PATIENCE:.0f} s",
+                    f"of {format_count(connections, 'connection')} to be probed {up} came up in {_PATIENCE:.0f} s",
                     remedy="see whether something between the hosts limits their number",
                 )
             time.sleep(_LOOK)
@@ -182,7 +183,7 @@ class Prober:
         seconds = readings[-1].at - readings[0].at
         if not any(rates):
             raise EngineError(
-                f"probing the link: nothing arrived over {_count(connections)} in {seconds:.0f} s",
+                f"probing the link: nothing arrived over {format_count(connections, 'connection')} in {seconds:.0f} s",
                 remedy="see what the link does with large packets (path MTU), and probe again",
             )
         probe = Probe(
@@ -237,7 +238,7 @@ class Prober:
             self._wait_copied(name, size / (rate * _GENTLE))
             self._watch.see_gentle(between(before.tcp, self._drain().tcp))
             for blocks, times in zip(counts, (5, 3, 2)[-len(counts) :], strict=True):
-                self._tell(f"epochs of {blocks} blocks over {_count(connections)}")
+                self._tell(f"epochs of {blocks} blocks over {format_count(connections, 'connection')}")
                 for _ in range(times):
                     probes.append(self._epoch(name, len(probes), blocks, connections))
                     self._rest(probes[-1].seconds)
@@ -308,7 +309,3 @@ def _up_to(readings: list[Reading], share: float) -> int:
 def _raise_held(why: str | None) -> None:
     if why is not None:
         raise EngineError(f"an engine stopped the probe of the link: {why}", remedy="see its reason, and probe again")
-
-
-def _count(connections: int) -> str:
-    return f"{connections} connection" + ("s" if connections > 1 else "")

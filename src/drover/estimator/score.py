@@ -9,11 +9,13 @@ from drover.model.migration import Migration
 
 
 def scores(migrations: Sequence[Migration], forecasts: Mapping[str, tuple[Forecast, Forecast]]) -> list[Score]:
-    """Of each migration that had a forecast, went as planned, and had the link for itself."""
+    """Of each migration that had a forecast, went as planned, had the link for itself, and waited for no window."""
     found, crowded = [], _crowded(migrations)
     for migration in migrations:
         made, cutover = forecasts.get(migration.id), migration.facts.cutover
         if made is None or cutover is None or cutover.downtime is None or migration.id in crowded:
+            continue
+        if migration.spec.windows:
             continue
         if not is_undisturbed(migration) or not (migration.spec.devices or seen(migration)):
             continue

@@ -216,7 +216,16 @@ class _World:
         if all(run.phase is _Phase.READY for run in runs):
             ended = [_cut_over(run, self._path, self._phases, self._now, len(runs)) for run in runs]
             longest, last = max(one.downtime for one in ended), max(run.machine.starts_after for run in runs)
-            end = max(one.duration for one in ended) + last
+            opens = bunch.opens(self._order.begins + self._now, longest + last) - self._order.begins
+            waits = min(max(opens - self._now, 0.0), begun + FOREVER - self._now)
+            # Its epochs go on; they are few beside a copy, so that they are not taken off the others' share.
+            ended = [
+                replace(one, wire_bytes=one.wire_bytes + _stream(run) * waits)
+                for one, run in zip(ended, runs, strict=True)
+            ]
+            if waits < opens - self._now:
+                ended = [replace(one, opened=False) for one in ended]
+            end = max(one.duration for one in ended) + last + waits
         elif self._now - begun >= FOREVER:
             ended = [Outcome(0.0, 0.0, run.wire, run.epochs, False, run.machine.cutover) for run in runs]
             end, longest = begun + FOREVER, FOREVER

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from drover.estimator.rates import epoch_cost
 from drover.model.observation import Interval, LinkObservation
-from drover.model.units import format_rate, format_size
+from drover.model.units import format_count, format_rate, format_size
 
 CHUNK_SIZE = 512 << 10
 GAIN = 0.03
@@ -91,7 +91,7 @@ def tune(observation: LinkObservation) -> Tuning:
     cost = epoch_cost(observation.probes)
     best = max(bulk.values(), key=lambda probe: probe.rate.value, default=None)
     reasons = [
-        f"{connections} connections give {format_rate(rate)}"
+        f"{format_count(connections, 'connection')} {'gives' if connections == 1 else 'give'} {format_rate(rate)}"
         + (f", the most that was seen is {format_rate(best.rate.value)} with {best.connections}" if best else ""),
         f"each of them needs buffers of {format_size(needed)}: twice what is on its way in a round trip",
         "the chunk size stays 512 KiB: journals and transport devices are built on it",

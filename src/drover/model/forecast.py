@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from drover.model.hours import Hours
 from drover.model.latency import LatencyBudget
 from drover.model.migration import Cutover
 from drover.model.observation import Interval
@@ -63,6 +64,8 @@ class Batch(_Frozen):
     vms: tuple[VmQuestion, ...] = Field(min_length=1)
     after: tuple[str, ...] = ()
     """Batches that must have finished before this one begins."""
+    windows: tuple[Hours, ...] = ()
+    """When it may cut over; without any, at any time."""
 
 
 class Question(_Frozen):

@@ -25,6 +25,8 @@ class Phase(StrEnum):
 class Mark(IntEnum):
     """How far a member is in this attempt of its group."""
 
+    WAITING = -1
+    """Its gate is open, and its maintenance window is not."""
     REPLICATING = 0
     READY = 1
     """Its gate is open."""

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from drover.model.hours import Hours
 from drover.model.latency import LatencyBudget
 
 INTERRUPTED = "interrupted"
@@ -108,6 +109,8 @@ class Spec(BaseModel):
     """Ids of the transport devices that carry the background; without any it goes over the network."""
     rest_by_network: bool = False
     """What does not fit onto the devices goes over the network instead of waiting for another device."""
+    windows: tuple[Hours, ...] = ()
+    """When it may cut over; without any, at any time."""
 
 
 class ReplicaVdisk(BaseModel):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from drover.model.hours import Hours, Zone
 from drover.model.order import Limits, Pin, Priority, unkept
 from drover.model.settings import Settings, Switch, Wait, misplaced, refused
 
@@ -46,6 +47,8 @@ class Aims(_Part):
     formats: dict[Word, Literal["raw", "qcow2"]] = {}
     """Destination format by VDISK; `*` is all of them."""
     settings: Settings = Settings()
+    windows: tuple[Hours, ...] | None = None
+    """When VMs may cut over; an empty list: at any time. Until then they replicate."""
 
 
 class Turn(_Part):
@@ -89,6 +92,8 @@ class Plan(Aims):
     plan: Name
     source: Word = Field(alias="from")
     destination: Word = Field(alias="to")
+    timezone: Zone | None = None
+    """Of all hours in the plan that name none."""
     at_once: int = Field(default=AT_ONCE, ge=1)
     """VMs that are migrated at the same time."""
     limits: Limits = Limits()
@@ -104,6 +109,7 @@ class Plan(Aims):
             raise misplaced("the plan names no VM", "list some under vms: or groups:", ())
         if self.source.rstrip("/") == self.destination.rstrip("/"):
             raise misplaced("the source and the destination are the same site", "give two sites", ("to",))
+        self._knows_what_time_it_is()
         known: dict[str, int] = {}
         for number, group in enumerate(self.groups):
             if group.group in known:
@@ -132,6 +138,20 @@ class Plan(Aims):
         if (wrong := unkept({group.group: group.after for group in self.groups}, positions)) is not None:
             raise misplaced(wrong[1], "pin it to another position", ("groups", known[wrong[0]], "pin"))
         return self
+
+    def _knows_what_time_it_is(self) -> None:
+        if self.timezone is not None:
+            return
+        parts: list[tuple[tuple[str | int, ...], Aims]] = [((), self)]
+        parts += [(("groups", number), group) for number, group in enumerate(self.groups)]
+        parts += [(("exceptions", number), override) for number, override in enumerate(self.exceptions)]
+        for place, part in parts:
+            for number, hours in enumerate(part.windows or ()):
+                if hours.timezone is None:
+                    raise misplaced("in which time zone?", _ZONE, (*place, "windows", number))
+
+
+_ZONE = "add timezone to the plan, as in timezone: Europe/Zurich"
 
 
 def _circle(after: dict[str, Iterable[str]]) -> list[str]:

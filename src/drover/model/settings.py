@@ -3,44 +3,18 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StrictBool, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, WithJsonSchema
 
 from drover.errors import InputError
 from drover.model.latency import LatencyBudget
 from drover.model.migration import Cutover, OnReadError
+from drover.model.texts import misplaced as misplaced
+from drover.model.texts import refused as refused
+from drover.model.texts import text
 from drover.model.units import parse_duration, parse_rate
 
 COMPRESSIONS = ("auto", "none", "lz4", "zstd")
 _MOST_CONNECTIONS = 64
-
-
-def refused(message: str, remedy: str) -> PydanticCustomError:
-    """An error of validation in words of ours; `ctx` holds both."""
-    return PydanticCustomError("refused", "{message}", {"message": message, "remedy": remedy})
-
-
-def misplaced(message: str, remedy: str, place: tuple[str | int, ...]) -> PydanticCustomError:
-    """The same for one place within the whole that is validated."""
-    return PydanticCustomError("refused", "{message}", {"message": message, "remedy": remedy, "place": place})
-
-
-def _checked(parse: Callable[[str], Any]) -> Callable[[str], str]:
-    """Checks a text and keeps it as it was written."""
-
-    def check(text: str) -> str:
-        try:
-            parse(text)
-        except InputError as error:
-            raise refused(error.message, error.remedy or "") from None
-        return text
-
-    return check
-
-
-def _written(value: Any) -> Any:
-    """A number without a unit is a text as well."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _positive(text: str) -> float:
@@ -73,21 +47,15 @@ def _switch(value: Any) -> Any:
     )
 
 
-def _text(parse: Callable[[str], Any], *examples: str, bare: bool = False) -> tuple[Any, ...]:
-    """What makes a string one that `parse` takes; `bare` also takes a number without a unit."""
-    schema = {"type": ["string", "number"] if bare else "string", "examples": list(examples)}
-    return BeforeValidator(_written), AfterValidator(_checked(parse)), WithJsonSchema(schema)
-
-
 def _choice(words: tuple[str, ...], what: str) -> tuple[Any, ...]:
     return BeforeValidator(_one_of(words, what)), WithJsonSchema({"enum": list(words)})
 
 
-Wait = Annotated[str, *_text(parse_duration, "10s", "5m", bare=True)]
+Wait = Annotated[str, *text(parse_duration, "10s", "5m", bare=True)]
 """A duration that may be none at all."""
-_Duration = Annotated[str, *_text(_positive, "500ms", "30s", "5m", bare=True)]
-_Rate = Annotated[str, *_text(parse_rate, "200mbit", "25MB/s")]
-_Latency = Annotated[str, *_text(LatencyBudget.parse, "+20%", "+5ms", "+20%,+5ms", "off")]
+_Duration = Annotated[str, *text(_positive, "500ms", "30s", "5m", bare=True)]
+_Rate = Annotated[str, *text(parse_rate, "200mbit", "25MB/s")]
+_Latency = Annotated[str, *text(LatencyBudget.parse, "+20%", "+5ms", "+20%,+5ms", "off")]
 Switch = Annotated[StrictBool, BeforeValidator(_switch)]
 
 

@@ -84,6 +84,11 @@ def format_moment(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
+def format_count(number: int, what: str) -> str:
+    """`number` of something that has a regular plural: `1 connection`, `8 connections`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _split(text: str, kind: str, example: str) -> tuple[float, str]:
     match = _NUMBER.match(text)
     if match is None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from drover.errors import InputError
+from drover.model.hours import Hours
 from drover.model.migration import Spec
 from drover.model.plan import Aims, Group, Plan
 from drover.model.units import parse_duration
@@ -24,13 +25,16 @@ class _Way:
     pools: dict[str, str] = field(default_factory=dict)
     formats: dict[str, str] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
+    windows: tuple[Hours, ...] = ()
 
-    def take(self, aims: Aims, vm: Vm) -> None:
+    def take(self, aims: Aims, vm: Vm, timezone: str | None) -> None:
         vdisks = {ALL, *(vdisk.name for vdisk in vm.vdisks)}
         self.networks |= {name: to for name, to in aims.networks.items() if name in vm.networks}
         self.pools = _narrowed(self.pools, aims.pools, vdisks)
         self.formats = _narrowed(self.formats, aims.formats, vdisks)
         self.settings |= aims.settings.given()
+        if aims.windows is not None:
+            self.windows = tuple(hours.at_home(timezone) for hours in aims.windows)
 
 
 def _narrowed(before: Mapping[str, str], said: Mapping[str, str], vdisks: Collection[str]) -> dict[str, str]:
@@ -83,8 +87,22 @@ def _specs(plan: Plan, sizes: Sequence[tuple[Group | None, list[Vm]]], planned: 
     for aims, vms, where in levels:
         _keys_mean_something(aims, vms, where)
         for vm in vms:
-            ways[vm.uuid].take(aims, vm)
+            ways[vm.uuid].take(aims, vm, plan.timezone)
+    for group, members in sizes:
+        if group is not None:
+            _same_windows(group, [(vm.name, ways[vm.uuid].windows) for vm in members])
     return {vm.uuid: _spec(plan, vm, ways[vm.uuid]) for vm in planned}
+
+
+def _same_windows(group: Group, members: Sequence[tuple[str, tuple[Hours, ...]]]) -> None:
+    (first, windows), *others = members
+    for vm, own in others:
+        if own != windows:
+            raise InputError(
+                f"{first} and {vm} have different windows and are both in the group {group.group}, which cuts over as "
+                "a whole",
+                remedy="give the group its windows, or take one of them out of it",
+            )
 
 
 def _keys_mean_something(aims: Aims, vms: Sequence[Vm], where: str) -> None:
@@ -101,6 +119,7 @@ def _keys_mean_something(aims: Aims, vms: Sequence[Vm], where: str) -> None:
 
 def _spec(plan: Plan, vm: Vm, way: _Way) -> Spec:
     fields = {"networks": way.networks, "pools": _by_spec(way.pools), "formats": _by_spec(way.formats), **way.settings}
+    fields["windows"] = way.windows
     return Spec.model_validate({"vm": vm.name, "source": plan.source, "destination": plan.destination, **fields})
 
 

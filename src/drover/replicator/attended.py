@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from drover import logs
 from drover.errors import DroverError
 from drover.model.migration import Migration
-from drover.replicator.events import Event, Observer, Progress
+from drover.replicator.events import Event, Message, Observer, Progress
 from drover.store import LiveStore, MigrationStore
 
 BEGUN = "DROVER_BEGUN"
@@ -17,6 +18,7 @@ _EVERY = 2.0
 """Seconds between two writes of the progress."""
 _LOOK = 0.5
 """Seconds between two looks at what is asked."""
+_log = logs.logger("migration")
 
 
 @contextmanager
@@ -38,13 +40,16 @@ def attended(store: MigrationStore, migration: Migration, observe: Observer) -> 
 
     def observed(event: Event) -> None:
         nonlocal written
+        if isinstance(event, Message):
+            _log.info(event.text, state=event.state)
         if isinstance(event, Progress) and time.monotonic() - written >= _EVERY:
             written = time.monotonic()
             live.tell(migration.id, event.as_json())
         observe(event)
 
     try:
-        yield observed
+        with logs.bound(migration=migration.id, vm=migration.spec.vm):
+            yield observed
     finally:
         ended.set()
 

@@ -40,17 +40,27 @@ class Barrier:
         self._take_back(group, "its migration was interrupted")
         self._say(Mark.OUT if self._alone(group) else Mark.REPLICATING)
 
-    def waits_for(self, fits: bool | None) -> str | None:
-        """None once the cutover may begin; else why not yet. `fits` is None at looks that judge no cutover."""
+    def waits_for(self, fits: bool | None, window: str | None = None) -> str | None:
+        """None once the cutover may begin; else why not yet.
+
+        `fits` is None at looks that judge no cutover; `window` is why a maintenance window does not let it begin.
+        """
         group = self._store.of(self._migration.id)
         self._fits = self._fits if fits is None else fits
         if group is None or self._alone(group):
             self.attempt = None
-            return self._places.take([self._migration.id]) if fits else None
+            return self._places.take([self._migration.id]) if fits and window is None else window
         if not self._fits:
-            if group.member(self._migration.id).mark is Mark.READY:
+            if group.member(self._migration.id).mark in (Mark.READY, Mark.WAITING):
                 self._say(Mark.REPLICATING)
             return "its own gate is shut"
+        if window is not None and group.phase is Phase.GATHERING:
+            if group.member(self._migration.id).mark is not Mark.WAITING:
+                self._say(Mark.WAITING)
+            self._said_at = -_KEEP
+            if self._store.waits_for_approval(group.id):
+                window += f"; the group {group.name} also waits for approval: `drover approve {group.id}`"
+            return window
         if time.monotonic() - self._said_at >= _KEEP and group.phase is Phase.GATHERING:
             self._say(Mark.READY)
             group = self._store.get(group.id)

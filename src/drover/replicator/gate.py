@@ -29,7 +29,7 @@ class Outlook:
     """Bytes whose hashes are still to be compared."""
     verify_rate: float
     memory: int
-    """The VM's memory; what of it is in use is not known beforehand."""
+    """The VM's memory, or what of it its host has ever given it: what was never touched is not in the image."""
     link_rate: float
 
 

@@ -5,7 +5,7 @@ import time
 from drover.engine.status import EngineStatus, VdiskStatus
 from drover.estimator.answer import Estimator
 from drover.estimator.remaining import Expected, Sight
-from drover.platforms.libvirt.inventory import io_statistics, is_running
+from drover.platforms.libvirt.inventory import io_statistics, is_running, resident
 from drover.replicator.convergence import Load
 from drover.replicator.epochs import Epochs
 from drover.replicator.events import Latency, Progress, Slowed, VdiskProgress
@@ -66,12 +66,13 @@ class Reporter:
         measured = self._epochs.capacity.rate or _GUESS
         rate = max(min(measured, limit) if limit else measured, 1.0)
         unverified = sum(v.size - v.verify.verified_bytes for v in status.vdisks.values())
+        memory = self._run.domain.maxMemory() * 1024
         return Outlook(
             dirty=max(self._epochs.expected, sum(self._dirty.values())),
             rate=rate,
             unverified=unverified,
             verify_rate=max(self._verify_rate, 1.0),
-            memory=self._run.domain.maxMemory() * 1024,
+            memory=min(memory, resident(self._run.domain) or memory),
             link_rate=rate,
         )
 

@@ -18,6 +18,7 @@ from drover.replicator.progress import Reporter
 from drover.replicator.run import Run
 from drover.replicator.throttle import Throttle
 from drover.replicator.transport import Transport
+from drover.replicator.window import CutoverWindow, Outside
 
 TICK = 0.5
 """Seconds between two looks at the world."""
@@ -47,12 +48,14 @@ class Replication:
         self.backpressure = Backpressure(run)
         self.throttle = Throttle(run)
         self.transport = Transport(run)
+        self.window = CutoverWindow(run.migration, run.store.folder)
         self._started = time.monotonic()
         self._process = 0
         self._restarts = 0
         self._verifying = False
         self._verified_once = False
         self._explained = ""
+        self._outside = Outside()
         self._told_what_is_left = run.facts.token <= 1
 
     def until_gate_opens(self) -> tuple[Outcome, Cutover]:
@@ -112,15 +115,20 @@ class Replication:
         if opened:
             run.enter(State.READY)
         fits = predicted <= run.migration.spec.max_downtime if opened else None
-        waiting = run.barrier.waits_for(fits)
+        window = self.window.waits_for(predicted)
+        waiting = run.barrier.waits_for(fits, window)
         if fits and waiting is None:
             return mode
-        if fits:
-            holding = waiting
+        if self._outside.look(window, ready=fits):
+            run.say(str(window))
+        if fits or (fits is None and self._outside.ready):
+            holding = waiting or holding
         elif opened:
-            holding = self._hold(predicted, outlook, mode)
+            holding = self._hold(predicted, outlook, mode, window)
         if status.link.state == "up" and not self.transport.by_road:
-            room = gate.room(predicted, run.migration.spec.max_downtime, outlook) if self._verified_once else None
+            # Nobody is slowed for a cutover that may not be now.
+            asked = self._verified_once and window is None
+            room = gate.room(predicted, run.migration.spec.max_downtime, outlook) if asked else None
             self._forecast(status, outlook, copied=copied, room=room)
         self.reporter.report(
             status,
@@ -187,10 +195,11 @@ class Replication:
             if idle and vdisk.size - vdisk.verify.verified_bytes > max(_PILE, vdisk.size // 20):
                 self.run.source.engine.verify(name, "remaining")
 
-    def _hold(self, predicted: float, outlook: gate.Outlook, mode: Cutover) -> str:
+    def _hold(self, predicted: float, outlook: gate.Outlook, mode: Cutover, window: str | None) -> str:
         spec = self.run.migration.spec
         words = gate.explain(predicted, spec.max_downtime, outlook, mode=mode, backpressure=spec.write_backpressure)
-        if spec.target_time is not None and time.monotonic() - self._started > spec.target_time:
+        elapsed = time.monotonic() - self._started - self._outside.seconds
+        if spec.target_time is not None and elapsed > spec.target_time and window is None:
             raise HoldError(
                 f"the gate did not open within {format_duration(spec.target_time)}: {words}",
                 remedy=f"`drover resume {self.run.migration.id}` goes on from here, with other limits if you give them",
@@ -202,7 +211,7 @@ class Replication:
 
     def _forecast(self, status: EngineStatus, outlook: gate.Outlook, *, copied: bool, room: float | None) -> None:
         target = self.run.migration.spec.target_time
-        time_left = None if target is None else target - (time.monotonic() - self._started)
+        time_left = None if target is None else target - (time.monotonic() - self._started - self._outside.seconds)
         load = self.reporter.load(status, outlook, copied=copied)
         load = replace(load, time_left=time_left, held=self.throttle.held, room=room)
         if self.backpressure.look(load, self.reporter.writes, held=bool(self._explained)):

@@ -12,6 +12,7 @@ from drover.replicator.progress import Reporter
 from drover.replicator.replicate import TICK, raise_if_held
 from drover.replicator.run import Run
 from drover.replicator.transport import Transport
+from drover.replicator.window import CutoverWindow
 
 
 def replicate_stopped(run: Run) -> None:
@@ -23,12 +24,13 @@ def replicate_stopped(run: Run) -> None:
     transport = Transport(run)
     transport.begin()
     reporter = Reporter(run, Epochs(run))
+    window = CutoverWindow(run.migration, run.store.folder)
     while True:
         status = run.source.engine.status()
         raise_if_held(run, status, run.vdisk_names)
         reporter.outlook(status)
         copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
-        waiting = run.barrier.waits_for(copied)
+        waiting = run.barrier.waits_for(copied, window.waits_for(0.0))
         reporter.report(status, None, holding=transport.look(status) or (waiting if copied else None))
         if copied and waiting is None:
             break

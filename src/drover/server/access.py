@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from drover import logs
 from drover.accounts.errors import AccessError
 from drover.accounts.identity import Identity
 from drover.accounts.roles import Role
@@ -29,6 +30,7 @@ def _known(
         )
     identity = stores.accounts.authenticate(given.credentials)
     request.state.who = identity.name
+    logs.note(user=identity.name)
     return identity
 
 

@@ -7,10 +7,12 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from drover import __version__
+from drover.platforms.libvirt import credentials
 from drover.server import problems
 from drover.server.auditing import Auditing
 from drover.server.context import Context
 from drover.server.routes import events, health, migrations, people, plans, runs, sites
+from drover.server.tracing import Tracing
 from drover.server.watching import Watching
 from drover.workflows import durable
 from drover.workflows.start import enqueue_waiting
@@ -40,8 +42,11 @@ def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
         servers=[{"url": "/"}],
     )  # fmt: skip
     app.state.context = context
+    credentials.ask(context.credentials.of)
     problems.install(app)
     for part in (people, sites, plans, runs, migrations, events, health):
         app.include_router(part.router)
     app.add_middleware(Auditing, audit=context.audit)
+    # The last one is around the others.
+    app.add_middleware(Tracing)
     return app

@@ -8,7 +8,16 @@ from fastapi import Depends, Request
 
 from drover.accounts.accounts import Accounts
 from drover.accounts.audit import Audit
-from drover.store import GroupStore, LiveStore, MigrationStore, OrderStore, PlanStore, RunStore, SiteStore
+from drover.store import (
+    CredentialStore,
+    GroupStore,
+    LiveStore,
+    MigrationStore,
+    OrderStore,
+    PlanStore,
+    RunStore,
+    SiteStore,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +33,7 @@ class Context:
     orders: OrderStore
     runs: RunStore
     sites: SiteStore
+    credentials: CredentialStore
     live: LiveStore
 
     @classmethod
@@ -39,6 +49,7 @@ class Context:
             orders=OrderStore(folder),
             runs=RunStore(folder),
             sites=SiteStore(folder),
+            credentials=CredentialStore(folder),
             live=LiveStore(folder),
         )
 

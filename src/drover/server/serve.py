@@ -1,5 +1,6 @@
 """Serving: TLS, and what is said once at the start."""
 
+import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from drover.errors import DroverError
 from drover.server.app import application
 from drover.server.certificates import Files
 from drover.server.context import Context
+from drover.store import Vault
 
 
 def serve(
@@ -20,7 +22,9 @@ def serve(
 
     `on_start` gets the one-time password of the first administrator, if this is the first start, and the port.
     """
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     context = Context.open(folder)
+    Vault(folder).open()
     first = context.accounts.first_start()
     config = uvicorn.Config(
         application(context, runs_at_once=runs_at_once),
@@ -28,7 +32,8 @@ def serve(
         port=port,
         ssl_certfile=files.certificate,
         ssl_keyfile=files.key,
-        log_level="warning",
+        # As everything else logs.
+        log_config=None,
         access_log=False,
         server_header=False,
         # Those that listen to events would never end.
@@ -48,6 +53,11 @@ def serve(
     server.run(sockets=[listening])
     if not server.started:
         raise DroverError("the server could not begin", remedy="the lines above say why")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A request that failed is in the log already, with its id."""
+    return not str(record.msg).startswith("Exception in ASGI application")
 
 
 class _Server(uvicorn.Server):

@@ -160,6 +160,7 @@ class Runs(Page):
 class SiteView(BaseModel):
     name: str
     uri: str
+    has_credentials: bool = Field(description="Whether some are kept for it, encrypted; nothing shows them")
 
 
 class Sites(BaseModel):

@@ -1,11 +1,11 @@
 """What the server does by itself, beside its workflows: it looks whether sites answer, and sends alerts."""
 
-import logging
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from drover import logs
 from drover.alerts.config import FILE, load
 from drover.alerts.watcher import Watcher, watched
 from drover.errors import DroverError
@@ -16,7 +16,7 @@ _EVERY = 5.0
 _LOOK_AT_SITES = 30.0
 _ANSWER = 15.0
 """Seconds in which a site answers; an SSH connection may take a few."""
-_log = logging.getLogger("drover.server")
+_log = logs.logger("server")
 
 
 class Sites:
@@ -79,7 +79,7 @@ class Watching:
                 self._said = ""
             except DroverError as error:
                 if str(error) != self._said:
-                    _log.warning("%s", error)
+                    _log.warning(error.message, remedy=error.remedy)
                 self._said = str(error)
 
     def _look(self) -> None:
@@ -91,7 +91,7 @@ class Watching:
         watcher.look(time.time(), **watched(self._folder), unreachable=unreachable)
         for attempt in watcher.deliver(time.time()):
             if attempt.error is not None:
-                _log.warning("%s", attempt.error)
+                _log.warning(attempt.error.message, remedy=attempt.error.remedy)
 
 
 def _ask(uri: str) -> None:

@@ -68,6 +68,20 @@ class Database:
             ) from error
 
 
+def exclusive(db: sa.Connection, table: sa.Table) -> None:
+    """Keeps all other writers of the table waiting until the transaction ends; to be its first statement.
+
+    Whoever takes more than one table does so in one order everywhere, so that nobody waits in a circle.
+    """
+    if db.dialect.name == "postgresql":
+        name = db.dialect.identifier_preparer.format_table(table)
+        db.execute(sa.text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+    else:
+        # SQLite takes its one write lock before it looks for rows.
+        nothing = {column: column for column in table.primary_key}
+        db.execute(table.update().where(sa.false()).values(nothing))
+
+
 @functools.cache
 def _engine(path: Path) -> sa.Engine:
     # One for all stores of this process: a server opens them at every request.

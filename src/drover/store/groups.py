@@ -109,8 +109,9 @@ class GroupStore:
         """Groups that have not got it while all that are left of them could go, and since when (Unix seconds)."""
         pending = _approvals.c.at.is_(None)
         of_group = _members.c.group == _groups.c.id
-        stuck = sa.exists().where(of_group, _members.c.mark < Mark.READY)
-        ready = sa.exists().where(of_group, _members.c.mark == Mark.READY)
+        stuck = sa.exists().where(of_group, _members.c.mark == Mark.REPLICATING)
+        # Who waits for a window is told early: nobody wants to be asked when it opens at night.
+        ready = sa.exists().where(of_group, _members.c.mark.in_([Mark.READY, Mark.WAITING]))
         query = sa.select(_groups, _approvals.c.wanted_at).join(_approvals).where(pending, ready, ~stuck)
         with self._database.transaction() as db:
             return [(_group(db, row._mapping), row._mapping["wanted_at"]) for row in db.execute(query)]

@@ -22,10 +22,18 @@ _pauses = sa.Table(
     sa.Column("migration", sa.String, sa.ForeignKey("migrations.id"), primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
 )
+_leaves = sa.Table(
+    "window_leaves",
+    metadata,
+    sa.Column("migration", sa.String, sa.ForeignKey("migrations.id"), primary_key=True),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+"""Migrations that may cut over outside their maintenance windows, and who said so when."""
 
 
 class LiveStore:
-    """The newest progress of each migration, and which of them are to pause."""
+    """The newest progress of each migration, which of them are to pause, and which need not wait for a window."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._database = Database(folder)
@@ -60,3 +68,15 @@ class LiveStore:
         asked = sa.and_(_pauses.c.migration == migration, _pauses.c.at >= since)
         with self._database.transaction() as db:
             return db.execute(sa.select(_pauses.c.at).where(asked)).first() is not None
+
+    def free_of_windows(self, migration: str, by: str) -> bool:
+        """Lets a migration cut over outside its windows, from now on; False if it was let already."""
+        with self._database.transaction() as db:
+            if db.execute(sa.select(_leaves.c.at).where(_leaves.c.migration == migration)).first() is not None:
+                return False
+            db.execute(_leaves.insert().values(migration=migration, by=by, at=time.time()))
+            return True
+
+    def is_free_of_windows(self, migration: str) -> bool:
+        with self._database.transaction() as db:
+            return db.execute(sa.select(_leaves.c.at).where(_leaves.c.migration == migration)).first() is not None

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from drover.errors import InputError
+from drover.store import vault
 from drover.store.database import Database, metadata
+
+SECRET = "site/"
+"""What the names of secrets of sites begin with (`store/credentials.py`)."""
 
 _sites = sa.Table(
     "sites",
@@ -32,10 +37,15 @@ class SiteStore:
         self._database = Database(folder)
 
     def put(self, site: Site) -> bool:
-        """Adds a site, or changes it; True if it is new."""
+        """Adds a site, or changes it, which forgets its credentials; True if it is new. Raises InputError."""
+        _check(site.uri)
         with self._database.transaction() as db:
             here = _sites.c.name == site.name
-            if db.execute(_sites.update().where(here).values(uri=site.uri)).rowcount:
+            if db.execute(_sites.update().where(here, _sites.c.uri != site.uri).values(uri=site.uri)).rowcount:
+                # They were given for another place.
+                vault.forget(db, SECRET + site.name)
+                return False
+            if db.execute(sa.select(_sites).where(here)).first() is not None:
                 return False
             db.execute(_sites.insert().values(**vars(site)))
             return True
@@ -65,6 +75,19 @@ class SiteStore:
             return [Site(**row) for row in db.execute(sa.select(_sites).order_by(_sites.c.name)).mappings()]
 
     def remove(self, name: str) -> None:
-        """Forgets a site; nothing at it changes."""
+        """Forgets a site, and its credentials; nothing at it changes."""
         with self._database.transaction() as db:
             db.execute(_sites.delete().where(_sites.c.name == name))
+            vault.forget(db, SECRET + name)
+
+
+def _check(uri: str) -> None:
+    try:
+        secret = urlsplit(uri).password
+    except ValueError:
+        raise InputError("this is not a URI", remedy="write it as in qemu+ssh://root@host/system") from None
+    if secret is not None:
+        # Anybody may read a URI, and libvirt makes nothing of it.
+        raise InputError(
+            "a site's URI has no place for a password", remedy="leave it out, and use `drover site credentials`"
+        )

@@ -5,11 +5,11 @@ lock that it runs, and by the database how it ended.
 """
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
+from drover import logs
 from drover.model.migration import COPIED, State
 from drover.plans.course import End
 from drover.replicator.attended import BEGUN
@@ -21,6 +21,8 @@ _LOOK = 0.3
 _LOOKS = 5
 """Of these, one that reads how far it is."""
 _STILL = (State.PAUSED, State.FAILED)
+
+_log = logs.logger("workflows")
 
 Start = Callable[[str, float], "subprocess.Popen[bytes]"]
 """Starts the process of a migration that was begun at that time (Unix seconds)."""
@@ -60,14 +62,16 @@ async def attend(
 
 
 def start_process(migration_id: str, since: float) -> "subprocess.Popen[bytes]":
-    """`drover resume`, in a session of its own; what it prints of a crash is in the data folder."""
+    """`drover resume`, in a session of its own; its log, and what it prints of a crash, is in the data folder."""
     store = MigrationStore()
     with (store.folder / f"{migration_id}.log").open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "drover", "resume", migration_id, "--json"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
-            env={**os.environ, BEGUN: repr(since)},
+            env={**logs.environment(migration=migration_id), BEGUN: repr(since)},
             start_new_session=True,
         )
+    _log.info("its process begins", migration=migration_id, pid=process.pid)
+    return process

@@ -9,6 +9,7 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
+from drover import logs
 from drover.errors import CheckError, DroverError
 from drover.model.migration import Spec
 from drover.model.plan import Plan
@@ -24,6 +25,7 @@ from drover.store.plans import RunKind, RunState, StoredRun
 from drover.workflows.attend import attend
 from drover.workflows.order import HEARD, Order
 
+_log = logs.logger("workflows")
 _LONG = 3600.0
 
 
@@ -87,7 +89,11 @@ async def _attend(migration_id: str, since: float, run_id: str) -> str:
         # Once, however often this step is done.
         await DBOS.send_async(run_id, said, HEARD, idempotency_key=f"{run_id}.{migration_id}.{since}.copied")
 
-    return (await attend(migration_id, since, copied=copied)).name
+    run = await asyncio.to_thread(RunStore().get, run_id)
+    with logs.bound(run=run.id, user=run.by):
+        end = await attend(migration_id, since, copied=copied)
+        _log.info("its process has ended", migration=migration_id, end=end.name.lower())
+    return end.name
 
 
 @DBOS.step()
@@ -110,6 +116,7 @@ def prepare(run_id: str) -> dict[str, Any] | None:
     runs = RunStore()
     run = runs.get(run_id)
     heard = _Failures()
+    _log.info("the run begins", run=run_id, user=run.by, kind=run.kind, name=run.name)
     try:
         prepared = _recorded(run, heard)
     except CheckError as error:
@@ -176,6 +183,7 @@ def close(run_id: str, unfinished: list[str]) -> None:
     """Says how a run ended: what did not finish has its reason in its migrations."""
     runs = RunStore()
     OrderStore().put_waits(run_id, {})
+    _log.info("the run has ended", run=run_id, unfinished=unfinished)
     if not unfinished:
         runs.change(run_id, state=RunState.FINISHED, reason=None, remedy=None)
         return

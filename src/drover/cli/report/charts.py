@@ -1,6 +1,7 @@
 """The report's pictures, as SVG that needs no script."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pygal
@@ -11,7 +12,7 @@ from pygal.style import Style
 from drover.estimator.draw import subject
 from drover.estimator.link_hours import rates_by_hour
 from drover.model.forecast import Forecast
-from drover.model.observation import LinkObservation, VmObservation
+from drover.model.observation import Interval, LinkObservation, VmObservation
 from drover.model.units import format_duration, format_rate, format_size
 
 _STYLE = Style(
@@ -21,6 +22,10 @@ _STYLE = Style(
 )  # fmt: skip
 _WINDOWS = tuple(10 ** (exponent / 4) for exponent in range(15))
 """1 second to about an hour."""
+_MARKS = (1, 10, 60, 600, 3600)
+"""Seconds that the time axis of such windows names."""
+_STEPS = 6
+"""The most lines across a chart."""
 
 
 def duration_chart(shown: Forecast) -> Markup:
@@ -37,22 +42,20 @@ def duration_chart(shown: Forecast) -> Markup:
 
 def dirty_chart(observations: Sequence[VmObservation]) -> Markup:
     """Distinct bytes written within a time, by VM."""
+    curves = [(observation.vm, subject(observation).curve) for observation in observations]
     settings = _settings(lambda size: format_size(size), height=320)
-    chart = pygal.XY(**settings, x_value_formatter=lambda seconds: format_duration(seconds), dots_size=2)
-    for observation in observations:
-        curve = subject(observation).curve
-        chart.add(observation.vm, [(window, curve(window)) for window in _WINDOWS])
+    settings["y_labels"] = _even(max((curve(_WINDOWS[-1]) for _, curve in curves), default=0))
+    # By powers of ten: a second and an hour are both to be seen.
+    chart = pygal.XY(**settings, x_value_formatter=lambda power: format_duration(10**power), dots_size=2)
+    chart.x_labels = [math.log10(mark) for mark in _MARKS]
+    for vm, curve in curves:
+        chart.add(vm, [(math.log10(window), curve(window)) for window in _WINDOWS])
     return _drawn(chart)
 
 
 def link_chart(link: LinkObservation) -> Markup:
     """What the link carries over more and more connections."""
-    chart = pygal.Bar(**_settings(lambda rate: format_rate(rate), height=280), show_legend=False)
-    bulk = sorted(link.bulk.items())
-    chart.x_labels = [str(connections) for connections, _ in bulk]
-    rates = [probe.rate for _, probe in bulk]
-    chart.add("rate", [{"value": rate.value, "ci": {"low": rate.low, "high": rate.high}} for rate in rates])
-    return _drawn(chart)
+    return _rates({str(connections): probe.rate for connections, probe in sorted(link.bulk.items())})
 
 
 def hours_chart(links: Sequence[LinkObservation]) -> Markup | None:
@@ -60,10 +63,22 @@ def hours_chart(links: Sequence[LinkObservation]) -> Markup | None:
     hours = rates_by_hour(links)
     if len(hours) < 2:
         return None
-    chart = pygal.Bar(**_settings(lambda rate: format_rate(rate), height=280), show_legend=False)
-    chart.x_labels = [f"{hour:02}:00" for hour in hours]
-    chart.add("rate", [{"value": rate.value, "ci": {"low": rate.low, "high": rate.high}} for rate in hours.values()])
+    return _rates({f"{hour:02}:00": rate for hour, rate in hours.items()})
+
+
+def _rates(bars: Mapping[str, Interval]) -> Markup:
+    settings = _settings(lambda rate: format_rate(rate), height=280)
+    settings["y_labels"] = _even(max((rate.high for rate in bars.values()), default=0))
+    chart = pygal.Bar(**settings, show_legend=False)
+    chart.x_labels = list(bars)
+    chart.add("rate", [{"value": rate.value, "ci": {"low": rate.low, "high": rate.high}} for rate in bars.values()])
     return _drawn(chart)
+
+
+def _even(most: float) -> list[float]:
+    """Labels from 0 to above `most` bytes that are round in units of 1024."""
+    step = 2.0 ** max(math.ceil(math.log2(max(most, 1) / _STEPS)), 0)
+    return [step * number for number in range(math.ceil(most / step) + 1)]
 
 
 def _settings(form: Any, *, height: int) -> dict[str, Any]:

@@ -12,13 +12,15 @@ from drover.cli.report.charts import dirty_chart, duration_chart, hours_chart, l
 from drover.errors import DroverError
 from drover.estimator.answer import Answer
 from drover.estimator.draw import subject
-from drover.model.units import format_duration, format_rate, format_size
+from drover.model.units import format_count, format_duration, format_rate, format_size
 
 
 def write_report(answer: Answer, target: Path) -> None:
     """Writes the report; an older one of that name is replaced at once. Raises DroverError if it cannot be written."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(span=span, size=format_size, rate=format_rate, duration=format_duration)
+    environment.globals.update(
+        span=span, size=format_size, rate=format_rate, duration=format_duration, count=format_count
+    )
     template = environment.from_string((resources.files(__package__) / "report.html").read_text())
     write_page(target, template.render(_content(answer)))
 

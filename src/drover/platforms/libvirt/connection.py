@@ -10,6 +10,7 @@ import libvirt
 import libvirt_qemu
 
 from drover.errors import InputError, PlatformError
+from drover.platforms.libvirt import credentials
 
 # The binding prints every error to stderr unless it is given a handler.
 libvirt.registerErrorHandler(lambda _context, _error: None, None)
@@ -25,10 +26,14 @@ def doing(what: str) -> Iterator[None]:
 
 
 def open_uri(uri: str) -> libvirt.virConnect:
-    """A connection with keep-alive. Raises InputError if the URI leads nowhere."""
+    """A connection with keep-alive, and the site's credentials if some are kept.
+
+    Raises InputError if the URI leads nowhere, DroverError if the credentials cannot be used.
+    """
     _start_event_loop()
+    known = credentials.of(uri)
     try:
-        connection = libvirt.open(uri)
+        connection = credentials.open_with(uri, known)
     except libvirt.libvirtError as error:
         raise InputError(
             f"cannot connect to {uri}: {error.get_error_message()}",

@@ -10,11 +10,13 @@ import struct
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import ParseResult, parse_qs, urlparse
 
 from drover.errors import HostError, InputError
+from drover.platforms.libvirt import credentials
 
 _SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
 
@@ -59,7 +61,7 @@ class LocalHost:
 class SshHost:
     """A remote machine, by OpenSSH's client."""
 
-    def __init__(self, target: str, port: int | None) -> None:
+    def __init__(self, target: str, port: int | None, options: Sequence[str] = ()) -> None:
         self.name = target
         self._folder = tempfile.TemporaryDirectory(prefix="drover-ssh-", dir="/tmp")
         self._ssh = [
@@ -68,6 +70,7 @@ class SshHost:
             "BatchMode=yes",
             "-o",
             "ConnectTimeout=10",
+            *options,
             *(["-p", str(port)] if port else []),
             target,
         ]
@@ -116,7 +119,8 @@ def host_of(uri: str) -> Host:
     parts = urlparse(uri)
     transport = parts.scheme.partition("+")[2]
     if transport == "ssh" and parts.hostname:
-        return SshHost(f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname, parts.port)
+        target = f"{parts.username}@{parts.hostname}" if parts.username else parts.hostname
+        return SshHost(target, parts.port, credentials.ssh_options(credentials.of(uri)))
     if transport in ("", "unix") and not parts.hostname:
         return LocalHost("localhost", _foreign_namespace(_daemon_pid(parts)))
     raise InputError(
@@ -166,8 +170,8 @@ def _daemon_pid(parts: ParseResult) -> int | None:
                 probe.connect(path)
             except OSError:
                 continue
-            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            return int(struct.unpack("3i", credentials)[0])
+            peer = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            return int(struct.unpack("3i", peer)[0])
     return None
 
 

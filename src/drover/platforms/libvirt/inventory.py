@@ -58,7 +58,7 @@ def describe(domain: libvirt.virDomain) -> Vm:
         uuid=domain.UUIDString(),
         running=is_running(domain),
         memory=domain.maxMemory() * 1024,
-        resident=_resident(domain),
+        resident=resident(domain),
         machine=os_type.get("machine", ""),
         arch=os_type.get("arch", ""),
         virtualisation=profile.get("type", ""),
@@ -67,7 +67,8 @@ def describe(domain: libvirt.virDomain) -> Vm:
     )
 
 
-def _resident(domain: libvirt.virDomain) -> int | None:
+def resident(domain: libvirt.virDomain) -> int | None:
+    """Bytes of the host's memory that the VM's process has taken, more than the guest ever used; None if unknown."""
     with contextlib.suppress(libvirt.libvirtError):
         kibibytes = domain.memoryStats().get("rss")
         return None if kibibytes is None else int(kibibytes) * 1024

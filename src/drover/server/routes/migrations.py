@@ -12,6 +12,7 @@ from drover.model.migration import Migration, Spec, State
 from drover.model.settings import Settings
 from drover.replicator.finish import cancel as cancel_run
 from drover.replicator.run import Run
+from drover.replicator.window import free_of_windows
 from drover.server.access import Operator, Viewer
 from drover.server.context import Context, Stores
 from drover.server.paging import Cursor, Limit, cursor_after, position
@@ -159,14 +160,40 @@ def groups(identity: Viewer, stores: Stores) -> Groups:
 
 
 @router.post("/groups/{group_id}/approval", tags=["groups"], responses=answers(404, 409))
-def approve(group_id: str, identity: Operator, stores: Stores) -> GroupView:
-    """Let a group cut over as soon as all its VMs are ready."""
+def approve(
+    group_id: str,
+    identity: Operator,
+    stores: Stores,
+    now: Annotated[bool, Query(description="Also outside its maintenance windows")] = False,
+) -> GroupView:
+    """Let a group cut over as soon as all its VMs are ready, in its maintenance windows if it has some."""
     found = [one for one in stores.groups.all() if one.id == group_id and identity.scope.allows_plan(one.plan)]
     if not found:
         raise MissingError(f"there is no group {group_id!r}", remedy="`GET /v1/groups` lists them")
-    if not stores.groups.approve(group_id, identity.name):
+    approved = stores.groups.approve(group_id, identity.name)
+    if now:
+        _free(stores, [member.migration for member in found[0].members], identity)
+    elif not approved:
         raise ConflictError(f"{group_id} waits for nobody's approval", remedy="there is nothing to approve of")
     return GroupView.of(found[0], waits_for_approval=False)
+
+
+@router.post("/migrations/{migration_id}/approval", responses=answers(404, 409))
+def approve_migration(migration_id: str, identity: Operator, stores: Stores) -> MigrationView:
+    """Let a migration that goes alone cut over outside its maintenance windows, as soon as it is ready."""
+    found = find(stores, identity, migration_id)
+    group = stores.groups.of(found.id)
+    if group is not None and len(group.members) > 1:
+        raise ConflictError(f"{found.id} cuts over with its group", remedy=f"approve of the group {group.id}")
+    _free(stores, [found.id], identity)
+    return MigrationView.of(found, _id(group), None)
+
+
+def _free(stores: Context, migrations: list[str], identity: Identity) -> None:
+    try:
+        free_of_windows(stores.migrations, migrations, identity.name)
+    except InputError as error:
+        raise ConflictError(error.message, remedy=error.remedy) from None
 
 
 def find(stores: Context, identity: Identity, migration_id: str) -> Migration:

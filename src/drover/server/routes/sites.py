@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
 from drover.errors import InputError
+from drover.model.credentials import Credentials
 from drover.platforms.libvirt.connection import doing, open_uri
 from drover.platforms.libvirt.inventory import describe
 from drover.server.access import Administrator, Viewer
@@ -27,15 +28,34 @@ class NewSite(BaseModel):
 def sites(identity: Viewer, stores: Stores) -> Sites:
     """The sites that whoever asks may work with."""
     found = [site for site in stores.sites.all() if identity.scope.allows_site(site.name)]
-    return Sites(items=[SiteView(**vars(site)) for site in found])
+    kept = stores.credentials.kept()
+    return Sites(items=[SiteView(**vars(site), has_credentials=site.name in kept) for site in found])
 
 
 @router.put("/{name}", responses={**answers(), 201: {"model": SiteView, "description": "It is new"}})
 def put_site(name: Name, body: NewSite, _: Administrator, stores: Stores, response: Response) -> SiteView:
-    """Add a site, or give it another URI."""
+    """Add a site, or give it another URI, for which its credentials have to be given again."""
     if stores.sites.put(Site(name=name, uri=body.uri)):
         response.status_code = 201
-    return SiteView(name=name, uri=body.uri)
+    return SiteView(name=name, uri=body.uri, has_credentials=name in stores.credentials.kept())
+
+
+@router.put("/{name}/credentials", status_code=204, responses=answers(404))
+def put_credentials(name: Name, body: Credentials, _: Administrator, stores: Stores) -> None:
+    """Give a site's credentials, all of them at once: they are kept encrypted, and no answer shows them."""
+    try:
+        stores.credentials.put(name, body)
+    except InputError as error:
+        raise MissingError(error.message, remedy=error.remedy) from None
+
+
+@router.delete("/{name}/credentials", status_code=204, responses=answers(404))
+def remove_credentials(name: Name, _: Administrator, stores: Stores) -> None:
+    """Forget a site's credentials."""
+    try:
+        stores.credentials.remove(name)
+    except InputError as error:
+        raise MissingError(error.message, remedy=error.remedy) from None
 
 
 @router.delete("/{name}", status_code=204, responses=answers(404))
