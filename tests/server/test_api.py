@@ -10,6 +10,8 @@ import pytest
 from drover import logs
 from drover.model.group import Member
 from drover.model.migration import Facts, Migration, Spec, State
+from drover.model.timeline import Basis, Progressing, Timeline, TimelineRow, TimelineVm
+from drover.store.plans import RunKind, RunState, StoredRun
 from tests.server.conftest import PLAN, URIS, Served
 
 
@@ -137,6 +139,36 @@ def test_a_run_that_cannot_begin_says_why_and_a_key_begins_once(served: Served) 
     told = refused(served.call("POST", "/v1/plans/hidden/runs", who="hand", headers=key), 422)
     assert "another request" in told["detail"]
     assert ok(served.call("POST", "/v1/plans/away/runs", who="boss", headers=key), 202)["id"] != run["id"]
+
+
+def test_the_timeline_of_a_run_says_what_waits_for_what(served: Served) -> None:
+    text = PLAN.replace("office", "ordered")
+    ok(served.call("PUT", "/v1/plans/ordered", content=text), 201)
+    told = refused(served.call("GET", "/v1/plans/ordered/timeline"), 422)
+    assert "cannot connect" in told["detail"], "nobody carries it out, and its source is not there"
+    refused(served.call("GET", "/v1/plans/ordered/timeline", who="guest"), 404)
+    waiting = add(served, "late")
+    vms = [TimelineVm(vm="late", migration=waiting.id, basis=Basis.SIZE, wire_bytes=1.0)]
+    row = TimelineRow(
+        name="late", group=False, vms=vms, state=Progressing.WAITING, begin=1.0, copied=2.0, cutover=2.0, end=3.0
+    )
+    found = Timeline(plan="ordered", at=0.0, link_rate=1.0, link_known=False, end=3.0, rows=[row])
+    run = StoredRun(
+        id="r-ordered", kind=RunKind.PLAN, target={}, name="ordered", by="boss", state=RunState.RUNNING,
+        migrations=(waiting.id,),
+    )  # fmt: skip
+    served.context.runs.add(run)
+    served.context.orders.put(run.id, found)
+    served.context.orders.put_waits(run.id, {waiting.id: "host alpha has 2 of 2"})
+    said = Timeline.model_validate(ok(served.call("GET", "/v1/plans/ordered/timeline", who="eye")))
+    assert said.rows == [row.model_copy(update={"waits_for": "host alpha has 2 of 2"})]
+    assert ok(served.call("GET", "/v1/migrations?vm=late"))["items"][0]["waits_for"] == "host alpha has 2 of 2"
+    story = served.call("GET", f"/v1/migrations/{waiting.id}")
+    assert ok(story)["waits_for"] == "host alpha has 2 of 2"
+    served.context.orders.put_waits(run.id, {})
+    known = {"If-None-Match": story.headers["etag"]}  # type: ignore[attr-defined]
+    assert ok(served.call("GET", f"/v1/migrations/{waiting.id}", headers=known))["waits_for"] is None
+    served.context.runs.change(run.id, state=RunState.FINISHED)
 
 
 def test_migrations_come_in_pages_newest_first(served: Served) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from drover.errors import CheckError, InputError, PlatformError
 from drover.model.migration import Facts, Migration, Spec, State
 from drover.model.vm import Vdisk, Vm
 from drover.plans import site
+from drover.plans.course import Turn
 from drover.replicator import parallel, record
 from drover.replicator.check import Report, together
 from drover.replicator.check.report import PoolRoom
@@ -259,3 +261,51 @@ def test_the_real_command_is_run() -> None:
     code = parallel.run_all([one], lambda _, event: heard.append(event))
     assert code in range(1, 100)
     assert (heard[-1]["event"], heard[-1]["migration"]) == ("error", one.id)
+
+
+class Chain:
+    """The first begins at once, the second when the first is copied, the third at its time."""
+
+    def __init__(self, ids: list[str]) -> None:
+        self.ids = ids
+        self.wake: float | None = None
+        self.heard: list[str] = []
+
+    def copied(self, migration: str) -> Turn:
+        self.heard.append(f"copied {self.ids.index(migration)}")
+        return Turn(begin=self.ids[1:2]) if migration == self.ids[0] else Turn()
+
+    def ended(self, migration: str, code: int) -> Turn:
+        self.heard.append(f"ended {self.ids.index(migration)} {code}")
+        if migration == self.ids[1]:
+            self.wake = time.time() + 0.2
+        return Turn()
+
+    def due(self) -> Turn:
+        assert self.wake is not None and time.time() >= self.wake
+        self.wake = None
+        return Turn(begin=self.ids[2:])
+
+
+def test_others_begin_when_all_of_one_is_copied_or_their_time_has_come(play: Any, tmp_path: Path) -> None:
+    three = migrations(3)
+    ids = [migration.id for migration in three]
+    # The first one ends only when the second has begun.
+    play(
+        f"""
+SECOND = {str(tmp_path / "second")!r}
+say(event="message", text="ready", state="ready")
+say(event="message", text="ready", state="ready")
+if sys.argv[1] == {ids[0]!r}:
+    deadline = time.monotonic() + 20
+    while not os.path.exists(SECOND) and time.monotonic() < deadline:
+        time.sleep(0.02)
+elif sys.argv[1] == {ids[1]!r}:
+    open(SECOND, "w").close()
+    time.sleep(0.3)
+"""
+    )
+    chain = Chain(ids)
+    assert parallel.run_course(three, Turn(begin=ids[:1]), chain, lambda *_: None) == 0
+    assert sorted(chain.heard) == sorted([f"copied {n}" for n in range(3)] + [f"ended {n} 0" for n in range(3)])
+    assert chain.heard.index("copied 0") < chain.heard.index("copied 1") < chain.heard.index("copied 2")

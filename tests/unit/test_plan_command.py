@@ -90,6 +90,25 @@ def test_programs_read_the_same(file: Path) -> None:
     ]  # fmt: skip
 
 
+def test_what_is_said_of_the_order_is_shown(file: Path) -> None:
+    file.write_text(
+        PLAN.replace("after: [database]", "after: [database], priority: 2").replace(
+            "exceptions:", "limits: {per_host: 2}\nexceptions:\n  - {vms: ['legacy[[]1]'], pin: {position: 1}}"
+        )
+    )
+    lines = [" ".join(line.split()) for line in run("show", file).splitlines()]
+    assert lines[0] == "move: from a:/// to b:///, 4 VMs at once, 2 per host"
+    assert any(line.startswith("priority 2") for line in lines)
+    assert any(line.startswith("pinned to position 1 legacy[1]") for line in lines)
+    said = json.loads(run("show", file, "--json"))
+    assert said["limits"] == {"per_host": 2, "per_pool": None, "per_link": None}
+    assert [(batch["priority"], batch["pin"]) for batch in said["batches"]] == [
+        (0, None),
+        (2, None),
+        (0, {"position": 1, "not_before": None}),
+    ]
+
+
 def test_one_group_of_it_can_be_read_and_waits_for_none(file: Path) -> None:
     found = site.read(file, "shop")
     assert [(batch.name, batch.after) for batch in found.batches] == [("shop", ())]

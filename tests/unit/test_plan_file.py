@@ -22,9 +22,9 @@ networks: {default: lan}
 pools: {"*": fast}
 settings: {max_downtime: 10s, bandwidth: 200mbit, write_backpressure: yes, max_latency: off}
 at_once: 6
+limits: {per_host: 2, per_pool: 3, per_link: 4}
 timezone: Europe/Zurich
 windows: [{days: [sat, sun], from: 22:00, to: 04:00}]
-limits: {per_host: 2, per_pool: 3, per_link: 4}
 groups:
   - group: database
     vms: [db1, db2]
@@ -59,13 +59,13 @@ def test_the_whole_of_a_plan_is_read() -> None:
     assert plan.settings.write_backpressure is True
     assert [group.after for group in plan.groups] == [(), ("database",)]
     assert plan.groups[0].power_on[1].after == "10s"
-    assert plan.windows == (Hours(days=("sat", "sun"), start="22:00", end="04:00"),)
-    assert (plan.groups[0].windows, plan.groups[1].windows) == (None, ())
     assert plan.limits == Limits(per_host=2, per_pool=3, per_link=4)
     assert (plan.groups[0].priority, plan.groups[0].pin) == (
         10, Pin(position=1, not_before="2026-12-05T22:00:00+01:00")
     )  # fmt: skip
     assert plan.exceptions[1].pin is not None and plan.exceptions[1].pin.not_before_at == 1796508000.0
+    assert plan.windows == (Hours(days=("sat", "sun"), start="22:00", end="04:00"),)
+    assert (plan.groups[0].windows, plan.groups[1].windows) == (None, ())
     # What YAML would take for a number or a boolean is a VM's name here.
     assert plan.groups[1].vms == ("web-*", "101")
     assert plan.vms == ("no", "legacy-*")
@@ -107,6 +107,24 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     ),
     "a name with blanks": (HEAD.replace("plan: b", "plan: to b") + "vms: [a]\n", 2, "it is not a name", "letters"),
     "a format that is none": (HEAD + "vms: [a]\nformats: {vda: vmdk}\n", 6, "formats.vda", "schema"),
+    "a limit of none": (HEAD + "vms: [a]\nlimits: {per_pool: 0}\n", 6, "limits.per_pool", "schema"),
+    "a limit in other words": (HEAD + "vms: [a]\nlimits: {per-host: 2}\n", 6, "no such field", "per_host, perhaps?"),
+    "a priority beyond all": (
+        HEAD + "groups:\n- {group: g, vms: [a], priority: 101}\n", 6, "groups[0].priority", "schema"
+    ),
+    "a pin that says nothing": (HEAD + "vms: [a]\nexceptions:\n- {vms: [a], pin: {}}\n", 7, "says nothing", "position"),
+    "a pin to a time of no place": (
+        HEAD + "groups:\n- group: g\n  vms: [a]\n  pin: {not_before: 2026-12-05 22:00}\n", 8, "UTC", "+01:00"
+    ),
+    "a pin before what it comes after": (
+        HEAD + "groups:\n- {group: a, vms: [a]}\n- {group: b, vms: [b], after: [a]}\n"
+        "- group: c\n  vms: [c]\n  after: [b]\n  pin: {position: 2}\n",
+        11, "groups[2].pin: c is pinned to position 2, and comes after a, b", "another",
+    ),
+    "a pin of two": (
+        HEAD + "groups:\n- {group: a, vms: [a], pin: {position: 2}}\n- {group: b, vms: [b], pin: {position: 2}}\n",
+        7, "groups[1].pin: a and b are both pinned to position 2", "another",
+    ),
     "hours of no place": (
         HEAD + "vms: [a]\nexceptions:\n- vms: [a]\n  windows: [{from: 22:00, to: 04:00}]\n", 8,
         "exceptions[0].windows[0]: in which time zone?", "timezone",
@@ -120,15 +138,6 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     ),
     "no time at all": (
         HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 07:00, to: 07:00}\n", 8, "no time at all", "24:00"
-    ),
-    "a limit of none": (HEAD + "vms: [a]\nlimits: {per_pool: 0}\n", 6, "limits.per_pool", "schema"),
-    "a limit in other words": (HEAD + "vms: [a]\nlimits: {per-host: 2}\n", 6, "no such field", "per_host, perhaps?"),
-    "a priority beyond all": (
-        HEAD + "groups:\n- {group: g, vms: [a], priority: 101}\n", 6, "groups[0].priority", "schema"
-    ),
-    "a pin that says nothing": (HEAD + "vms: [a]\nexceptions:\n- {vms: [a], pin: {}}\n", 7, "says nothing", "position"),
-    "a pin to a time of no place": (
-        HEAD + "groups:\n- group: g\n  vms: [a]\n  pin: {not_before: 2026-12-05 22:00}\n", 8, "UTC", "+01:00"
     ),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
@@ -212,7 +221,7 @@ hours = (
 aims["windows"] = st.lists(hours, max_size=2)
 vms = st.lists(words, min_size=1, max_size=3)
 numbers = st.integers(1, 9)
-pins = st.fixed_dictionaries({"position": numbers}, optional={"not_before": st.just("2026-12-05T22:00:00.5+05:30")})
+pins = st.fixed_dictionaries({"not_before": st.just("2026-12-05T22:00:00.5+05:30")}, optional={"position": numbers})
 turn = {"priority": st.integers(-100, 100), "pin": pins}
 limits = st.fixed_dictionaries({}, optional=dict.fromkeys(("per_host", "per_pool", "per_link"), numbers))
 
@@ -228,6 +237,9 @@ def plans(draw: st.DrawFn) -> dict[str, Any]:
         if len(turns) == 2:
             turns[1]["after"] = draw(st.sampled_from(["0s", "10s", "1.5m"]))
         groups.append({"group": name, "vms": draw(vms), "after": after, "power_on": turns, **draw_some(draw, turn)})
+    for group in groups[1:]:
+        # The first comes after none, so that its position can be kept.
+        group.get("pin", {}).pop("position", None)
     exceptions = [{"vms": draw(vms), **draw_some(draw, turn)} for _ in range(draw(st.integers(0, 2)))]
     return {
         "version": 1, "plan": draw(names), "from": "a:///", "to": "b:///", "at_once": draw(st.integers(1, 9)),

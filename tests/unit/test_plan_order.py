@@ -64,8 +64,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
         "web-1 and web-2 are both pinned to position 2", "of its own",
     ),
     "before what it comes after": (
-        {"groups": [GROUP, {**SHOP, "pin": {"position": 1}}]},
-        "shop is pinned to position 1, but what it comes after cannot all begin before that: db", "a later position",
+        {
+            "groups": [GROUP, {**SHOP, "pin": {"position": 2}}],
+            "vms": ["legacy-1"],
+            "exceptions": [{"vms": ["legacy-1"], "pin": {"position": 1}}],
+        },
+        "shop is pinned to position 2, but what it comes after cannot all begin before that: db", "a later position",
     ),
     "after what comes after it": (
         {"groups": [{**GROUP, "pin": {"position": 2}}, SHOP]}, "db is pinned to position 2, but nothing else", "earlier"

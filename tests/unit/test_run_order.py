@@ -181,7 +181,7 @@ def test_a_plan_that_is_applied_anew_changes_the_order_of_what_waits(
     PlanStore().put("move", text + f"exceptions:\n- {{vms: [{last}], pin: {{position: 2}}}}\n", "boss")
     plan_changed("r-1")
     until(lambda: OrderStore().get("r-1").rows[1].name == last)  # type: ignore[union-attr]
-    assert RunStore().get("r-1").reason is None
+    until(lambda: RunStore().get("r-1").reason is None)
     simulated.end(first)
     until(lambda: simulated.begun[1:] == [last])
     for vm in "abc":

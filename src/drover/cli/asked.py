@@ -100,6 +100,8 @@ def show_status(remote: Remote, migration: str | None, *, everything: bool, json
         for one in story["history"]:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["at"]))
             console.print(f"  {stamp}  {one['text']}", markup=False)
+        if story.get("waits_for"):
+            console.print(f"  waits: {story['waits_for']}", markup=False)
         if story["remedy"]:
             console.print(f"  → {story['remedy']}", markup=False)
         return
@@ -115,7 +117,11 @@ def show_status(remote: Remote, migration: str | None, *, everything: bool, json
     for one in found:
         sent, age = format_size(one["sent_bytes"]), format_duration(time.time() - one["created_at"])
         table.add_row(one["id"], one["vm"], one["state"], one["source"], one["destination"], sent, age)
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(table)
+    for one in found:
+        if one.get("waits_for"):
+            console.print(f"{one['id']} of {one['vm']} waits: {one['waits_for']}", markup=False)
 
 
 def _all(remote: Remote) -> Iterable[dict[str, Any]]:

@@ -104,4 +104,5 @@ def _load_plan(
     words = ["drover device load --plan", str(file), *([] if group is None else ["--group", group])]
     again = " ".join([*words, *(f"--device {path}" for path in devices)])
     everything = sum(len(batch.members) for batch in batches)
-    carry_out(replace(planned, batches=batches), at_once=everything, devices=devices, again=again, json=json)
+    whole = replace(planned, batches=batches)
+    carry_out(whole, at_once=everything, devices=devices, again=again, json=json, in_order=False)

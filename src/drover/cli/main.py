@@ -12,9 +12,11 @@ from drover.cli import approve, cancel, check, clean, estimate, login, migrate, 
 from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
+from drover.cli.plan_pin import pin, unpin
 from drover.cli.plan_run import run as run_plan
 from drover.cli.secret import app as secret
 from drover.cli.site import app as site
+from drover.cli.timeline import timeline
 from drover.errors import DroverError
 from drover.hardening import harden
 from drover.lab.command import app as lab
@@ -43,6 +45,9 @@ app.command("logout")(login.logout)
 app.add_typer(site, name="site")
 app.add_typer(secret, name="secret")
 plan.command("run")(run_plan)
+plan.command("timeline")(timeline)
+plan.command("pin")(pin)
+plan.command("unpin")(unpin)
 app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
 app.add_typer(alerts, name="alerts")

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from drover.cli import options
 from drover.cli.output import print_json
+from drover.cli.plan_pin import words_of
 from drover.cli.remote import not_at_a_server
 from drover.model.migration import Spec
+from drover.model.order import Limits
 from drover.model.plan import Plan
 from drover.model.settings import Settings
 from drover.model.units import format_duration, format_rate
@@ -39,7 +41,8 @@ def show(file: File, json: options.Json = False) -> None:
         return
     plan, console = resolved.plan, Console(highlight=False)
     console.print(
-        f"[bold]{plan.plan}[/]: from {escape(plan.source)} to {escape(plan.destination)}, {plan.at_once} VMs at once",
+        f"[bold]{plan.plan}[/]: from {escape(plan.source)} to {escape(plan.destination)}, {plan.at_once} VMs at once"
+        f"{_limits(plan.limits)}",
         soft_wrap=True,
     )
     console.print(_table(resolved))
@@ -62,7 +65,7 @@ def _table(resolved: Resolved) -> Table:
     for batch in resolved.batches:
         for number, member in enumerate(batch.members):
             name = escape(batch.name) if batch.group and not number else ""
-            after = ", ".join(batch.after) if not number else ""
+            after = _order(batch) if not number else ""
             table.add_row(name, after, *map(escape, _cells(batch, member, resolved.vms[member.uuid])))
     return table
 
@@ -72,6 +75,19 @@ def _cells(batch: Batch, member: Member, vm: Vm) -> tuple[str, str, str, str, st
     vdisks = [f"{one['name']} → {_place(one)}" for one in _vdisks(member.spec, vm)]
     settings = [f"{name} {_said(name, value)}" for name, value in _settings(member.spec).items()]
     return member.vm, _start(batch, member), "\n".join(networks), "\n".join(vdisks), "\n".join(settings)
+
+
+def _limits(limits: Limits) -> str:
+    said = {"host": limits.per_host, "pool": limits.per_pool, "link": limits.per_link}
+    return "".join(f", {most} per {where}" for where, most in said.items() if most is not None)
+
+
+def _order(batch: Batch) -> str:
+    """What is said of when it begins."""
+    said = [", ".join(batch.after)] if batch.after else []
+    said += [f"priority {batch.priority}"] if batch.priority else []
+    said += [f"pinned {words_of(batch.pin)}"] if batch.pin is not None else []
+    return "\n".join(said)
 
 
 def _start(batch: Batch, member: Member) -> str:
@@ -126,11 +142,14 @@ def _as_json(resolved: Resolved) -> dict[str, Any]:
         "from": plan.source,
         "to": plan.destination,
         "at_once": plan.at_once,
+        "limits": plan.limits.model_dump(),
         "batches": [
             {
                 "name": batch.name,
                 "group": batch.group,
                 "after": batch.after,
+                "priority": batch.priority,
+                "pin": None if batch.pin is None else batch.pin.model_dump(),
                 "members": [_member(member, resolved.vms[member.uuid]) for member in batch.members],
             }
             for batch in resolved.batches

@@ -52,8 +52,11 @@ class Remote:
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         return self._ask("POST", path, json=body, headers={} if key is None else {"Idempotency-Key": key})
 
-    def put(self, path: str, body: Any = None, *, text: str | None = None) -> Any:
-        return self._ask("PUT", path, **({"json": body} if text is None else {"content": text.encode()}))
+    def put(self, path: str, body: Any = None, *, text: str | None = None, etag: str | None = None) -> Any:
+        headers = {} if etag is None else {"If-Match": etag}
+        return self._ask(
+            "PUT", path, headers=headers, **({"json": body} if text is None else {"content": text.encode()})
+        )
 
     def delete(self, path: str) -> None:
         self._ask("DELETE", path)

@@ -14,7 +14,7 @@ from drover.cli.output import print_json
 from drover.cli.remote import connected
 from drover.model.migration import Migration
 from drover.model.units import format_duration, format_size
-from drover.store import GroupStore, MigrationStore
+from drover.store import GroupStore, MigrationStore, OrderStore
 
 
 def status(
@@ -55,7 +55,10 @@ def status(
         )
     console = Console()
     console.print(table)
+    waits = OrderStore(store.folder).waits([migration.id for migration in migrations])
     for migration in migrations:
+        if migration.id in waits:
+            console.print(f"{migration.id} of {migration.spec.vm} waits: {waits[migration.id]}", markup=False)
         if migration.reason:
             console.print(
                 f"{migration.id}: {migration.reason}" + (f" — {migration.remedy}" if migration.remedy else "")
@@ -76,6 +79,8 @@ def _one(store: MigrationStore, migration: Migration, json: bool) -> None:
         console.print(
             f"  group {group.name} of the plan {group.plan}, {group.phase}: {others}{taken_back}", markup=False
         )
+    if waits := OrderStore(store.folder).waits([migration.id]).get(migration.id):
+        console.print(f"  waits: {waits}", markup=False)
     for at, _, text in history:
         console.print(f"  {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}  {text}", markup=False)
     if migration.remedy:
@@ -98,4 +103,5 @@ def _as_json(migration: Migration, store: MigrationStore) -> dict[str, Any]:
     fields: dict[str, Any] = migration.model_dump(mode="json")
     fields["facts"].pop("domain_xml")
     group = GroupStore(store.folder).of(migration.id)
-    return {"event": "migration", **fields, "group": None if group is None else asdict(group)}
+    waits = OrderStore(store.folder).waits([migration.id]).get(migration.id)
+    return {"event": "migration", **fields, "group": None if group is None else asdict(group), "waits_for": waits}

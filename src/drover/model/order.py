@@ -1,5 +1,6 @@
 """What a plan says of the order in which its VMs and groups begin: limits, priorities, pins."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Self
 
@@ -65,3 +66,26 @@ class Pin(_Part):
     def not_before_at(self) -> float | None:
         """`not_before` as Unix seconds."""
         return None if self.not_before is None else datetime.fromisoformat(self.not_before).timestamp()
+
+
+def unkept(after: Mapping[str, Sequence[str]], positions: Mapping[str, int]) -> tuple[str, str] | None:
+    """The first group whose pinned position cannot be kept, whatever else the plan has, and why; None if there is none.
+
+    `after` is by group; `positions` are of those that are pinned to one.
+    """
+    taken: dict[int, str] = {}
+    for name, position in positions.items():
+        if position in taken:
+            return name, f"{taken[position]} and {name} are both pinned to position {position}"
+        taken[position] = name
+        before: set[str] = set()
+        left = list(after[name])
+        while left:
+            if (one := left.pop()) not in before:
+                before.add(one)
+                left += after[one]
+        late = [one for one in before if positions.get(one, 0) > position]
+        if late or len(before) >= position:
+            first = ", ".join(sorted(late or before))
+            return name, f"{name} is pinned to position {position}, and comes after {first}"
+    return None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from drover.model.hours import Hours, Zone
-from drover.model.order import Limits, Pin, Priority
+from drover.model.order import Limits, Pin, Priority, unkept
 from drover.model.settings import Settings, Switch, Wait, misplaced, refused
 
 AT_ONCE = 4
@@ -134,6 +134,9 @@ class Plan(Aims):
                 "take one `after` out",
                 ("groups", known[circle[0]], "after"),
             )
+        positions = {g.group: g.pin.position for g in self.groups if g.pin and g.pin.position}
+        if (wrong := unkept({group.group: group.after for group in self.groups}, positions)) is not None:
+            raise misplaced(wrong[1], "pin it to another position", ("groups", known[wrong[0]], "pin"))
         return self
 
     def _knows_what_time_it_is(self) -> None:

@@ -79,14 +79,14 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def format_count(number: int, what: str) -> str:
-    """`number` of something that has a regular plural: `1 connection`, `8 connections`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def format_moment(at: float) -> str:
     """A time, Unix seconds, for people where this runs: `2026-12-05 22:00`."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def format_count(number: int, what: str) -> str:
+    """`number` of something that has a regular plural: `1 connection`, `8 connections`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _split(text: str, kind: str, example: str) -> tuple[float, str]:

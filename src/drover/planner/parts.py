@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from drover.model.hours import Hours
 from drover.model.migration import Migration, State
 from drover.model.order import Pin
 from drover.model.plan import Plan
@@ -49,6 +50,8 @@ class Part(Wishes):
     name: str
     group: bool
     vms: tuple[PartVm, ...]
+    windows: tuple[Hours, ...] = ()
+    """When it may cut over; any time without any."""
 
     @property
     def migrations(self) -> tuple[str, ...]:
@@ -101,9 +104,10 @@ def parts_of(resolved: Resolved, folder: Path | None = None) -> Parts:
     made = []
     for batch in resolved.batches:
         recorded = _recorded(resolved.plan.plan, batch.name, store)
-        vms = []
+        vms, windows = [], batch.members[0].spec.windows
         for member in batch.members:
             migration = recorded.get(member.uuid)
+            windows = windows if migration is None else migration.spec.windows
             needs = needs_of(member.spec, resolved.vms[member.uuid])
             if migration is not None and migration.facts.vdisks:
                 needs = needs_of_migration(migration)
@@ -121,7 +125,7 @@ def parts_of(resolved: Resolved, folder: Path | None = None) -> Parts:
             )
         made.append(
             Part(
-                name=batch.name, group=batch.group, vms=tuple(vms),
+                name=batch.name, group=batch.group, vms=tuple(vms), windows=windows,
                 after=batch.after, priority=batch.priority, pin=batch.pin,
             )
         )  # fmt: skip

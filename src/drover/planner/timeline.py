@@ -14,6 +14,7 @@ from drover.model.order import Limits
 from drover.model.timeline import Progressing, Timeline, TimelineRow, TimelineVm
 from drover.planner.parts import Part, Parts, PartVm
 from drover.planner.solve import EFFORT, solve
+from drover.planner.windows import next_window
 from drover.planner.work import Job, NextWindow, Slot, Task, World
 from drover.plans.needs import caps
 from drover.plans.turns import Standing as Turning
@@ -24,6 +25,11 @@ from drover.store.migrations import Standing
 Windows = Callable[[Part], NextWindow | None]
 """The windows of a part's cutover; None: any time."""
 _ASIDE = (State.PLANNED, State.PAUSED, State.FAILED)
+
+
+def windows_of(part: Part) -> NextWindow | None:
+    """Those that its VMs' specifications say."""
+    return next_window(part.windows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ def work_out(
     now: float,
     sights: Mapping[str, Sight],
     going: Going | None = None,
-    windows: Windows = lambda _: None,
+    windows: Windows = windows_of,
     effort: int = EFFORT,
 ) -> Timeline:
     """The timeline; its rows are in the order in which they are to begin. `going` is None if no run is under way.

@@ -10,7 +10,7 @@ from pathlib import Path
 from drover.errors import DroverError, GroupError
 from drover.model.group import Group, Mark, Phase
 from drover.model.migration import Migration
-from drover.store import GroupStore
+from drover.store import CutoverStore, GroupStore
 
 _POLL = 0.05
 _KEEP = 1.0
@@ -25,6 +25,8 @@ class Barrier:
     def __init__(self, migration: Migration, folder: Path) -> None:
         self._migration = migration
         self._store = GroupStore(folder)
+        self._places = CutoverStore(folder)
+        self._held: str | None = None
         self.attempt: int | None = None
         """Of the group's cutover that may begin; None for a VM that goes alone."""
         self._fits = False
@@ -47,7 +49,7 @@ class Barrier:
         self._fits = self._fits if fits is None else fits
         if group is None or self._alone(group):
             self.attempt = None
-            return window
+            return self._places.take([self._migration.id]) if fits and window is None else window
         if not self._fits:
             if group.member(self._migration.id).mark in (Mark.READY, Mark.WAITING):
                 self._say(Mark.REPLICATING)
@@ -61,17 +63,24 @@ class Barrier:
             return window
         if time.monotonic() - self._said_at >= _KEEP and group.phase is Phase.GATHERING:
             self._say(Mark.READY)
-            self._store.advance(group.id, attempt=group.attempt, phase=Phase.GATHERING)
             group = self._store.get(group.id)
+            self._held = self._held_by(group)
+            if self._held is None:
+                self._store.advance(group.id, attempt=group.attempt, phase=Phase.GATHERING)
+                group = self._store.get(group.id)
         if group.phase is not Phase.GATHERING:
             # Should it be taken back before this VM stands still, its number tells.
             self.attempt = group.attempt
             return None
-        behind = ", ".join(group.behind(Mark.READY))
-        if not behind and self._store.waits_for_approval(group.id):
-            return f"ready; the group {group.name} waits for approval: `drover approve {group.id}`"
-        behind = behind or "all to say so at the same time"
-        return f"ready; the group {group.name} waits for {behind}"
+        return f"ready; {self._held or f'the group {group.name} waits for all to say so at the same time'}"
+
+    def _held_by(self, group: Group) -> str | None:
+        """Why the group cannot cut over though this VM is ready; None takes places for all of it."""
+        if behind := ", ".join(group.behind(Mark.READY)):
+            return f"the group {group.name} waits for {behind}"
+        if self._store.waits_for_approval(group.id):
+            return f"the group {group.name} waits for approval: `drover approve {group.id}`"
+        return self._places.take([member.migration for member in group.members if member.mark is not Mark.OUT])
 
     def stands_still(self) -> None:
         """Returns when all do, verified. Raises GroupError if the cutover was taken back."""

@@ -8,7 +8,16 @@ from fastapi import Depends, Request
 
 from drover.accounts.accounts import Accounts
 from drover.accounts.audit import Audit
-from drover.store import CredentialStore, GroupStore, LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
+from drover.store import (
+    CredentialStore,
+    GroupStore,
+    LiveStore,
+    MigrationStore,
+    OrderStore,
+    PlanStore,
+    RunStore,
+    SiteStore,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +30,7 @@ class Context:
     migrations: MigrationStore
     groups: GroupStore
     plans: PlanStore
+    orders: OrderStore
     runs: RunStore
     sites: SiteStore
     credentials: CredentialStore
@@ -36,6 +46,7 @@ class Context:
             migrations=MigrationStore(folder),
             groups=GroupStore(folder),
             plans=PlanStore(folder),
+            orders=OrderStore(folder),
             runs=RunStore(folder),
             sites=SiteStore(folder),
             credentials=CredentialStore(folder),

@@ -33,9 +33,16 @@ class MigrationView(BaseModel):
     created_at: float
     updated_at: float
     progress: dict[str, Any] | None = Field(description="The newest; as `drover resume --json` prints it")
+    waits_for: str | None = Field(default=None, description="Of one whose turn it is not: why not yet")
 
     @classmethod
-    def of(cls, migration: Migration, group: str | None, progress: Mapping[str, Any] | None) -> Self:
+    def of(
+        cls,
+        migration: Migration,
+        group: str | None,
+        progress: Mapping[str, Any] | None,
+        waits_for: str | None = None,
+    ) -> Self:
         facts = migration.facts
         return cls(
             id=migration.id,
@@ -51,6 +58,7 @@ class MigrationView(BaseModel):
             created_at=migration.created_at,
             updated_at=migration.updated_at,
             progress=None if progress is None else dict(progress),
+            waits_for=waits_for,
         )
 
 

@@ -1,6 +1,7 @@
 """What Drover remembers, in the administrator's data folder: migrations, groups, plans, devices, forecasts and more."""
 
 from drover.store.credentials import CredentialStore
+from drover.store.cutovers import CutoverStore
 from drover.store.devices import DeviceStore
 from drover.store.forecasts import ForecastStore
 from drover.store.groups import GroupStore
@@ -14,6 +15,6 @@ from drover.store.sites import SiteStore
 from drover.store.vault import Vault
 
 __all__ = [
-    "CredentialStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore",
-    "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore", "Vault",
+    "CredentialStore", "CutoverStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore",
+    "MigrationStore", "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore", "Vault",
 ]  # fmt: skip

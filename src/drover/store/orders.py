@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from drover.model.timeline import Timeline
+from drover.model.timeline import Progressing, Timeline
 from drover.store.database import Database, metadata
 
 _timelines = sa.Table(
@@ -39,10 +39,20 @@ class OrderStore:
                 db.execute(_timelines.insert().values(run=run, **values))
 
     def get(self, run: str) -> Timeline | None:
-        """What was worked out for this run last, if something was."""
+        """What was worked out for this run last, if something was, with what each that waits now waits for."""
         with self._database.transaction() as db:
             row = db.execute(sa.select(_timelines.c.body).where(_timelines.c.run == run)).first()
-        return None if row is None else Timeline.model_validate(row.body)
+        if row is None:
+            return None
+        timeline = Timeline.model_validate(row.body)
+        waits = self.waits([vm.migration for one in timeline.rows for vm in one.vms if vm.migration is not None])
+        rows = [
+            one.model_copy(update={"waits_for": waits.get(one.vms[0].migration or "", one.waits_for)})
+            if one.state is Progressing.WAITING
+            else one
+            for one in timeline.rows
+        ]
+        return timeline.model_copy(update={"rows": rows})
 
     def put_waits(self, run: str, reasons: Mapping[str, str]) -> None:
         """What each migration of this run that has not begun waits for, by its id; those that are left out do not."""

@@ -135,7 +135,7 @@ def _recorded(run: StoredRun, heard: "_Failures") -> dict[str, Any]:
     store = MigrationStore()
     if run.kind is RunKind.PLAN:
         stored = PlanStore().get(run.target["plan"], run.target["version"])
-        resolved = at_source(_at_sites(parse(stored.text, f"plan {stored.name}, version {stored.version}")))
+        resolved = at_source(at_sites(parse(stored.text, f"plan {stored.name}, version {stored.version}")))
         recorded = record(
             stored.name, resolved.batches, store, lambda specs: _check(specs, store, heard), approval=True
         )
@@ -158,8 +158,8 @@ def _recorded(run: StoredRun, heard: "_Failures") -> dict[str, Any]:
     return {"at_once": 1, "batches": [_fields(Planned(name=migration.spec.vm, members=(migration.id,)))]}
 
 
-def _at_sites(plan: Plan) -> Plan:
-    """With the URIs of its sites."""
+def at_sites(plan: Plan) -> Plan:
+    """With the URIs of its sites. Raises InputError if one is not known."""
     sites = SiteStore()
     ends = {"source": sites.named(plan.source).uri, "destination": sites.named(plan.destination).uri}
     return plan.model_copy(update=ends)
@@ -182,8 +182,8 @@ def _fields(batch: Planned) -> dict[str, Any]:
 def close(run_id: str, unfinished: list[str]) -> None:
     """Says how a run ended: what did not finish has its reason in its migrations."""
     runs = RunStore()
-    _log.info("the run has ended", run=run_id, unfinished=unfinished)
     OrderStore().put_waits(run_id, {})
+    _log.info("the run has ended", run=run_id, unfinished=unfinished)
     if not unfinished:
         runs.change(run_id, state=RunState.FINISHED, reason=None, remedy=None)
         return

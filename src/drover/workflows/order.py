@@ -11,7 +11,7 @@ from dbos import DBOS
 
 from drover.errors import InputError
 from drover.model.order import Limits
-from drover.planner.follow import EFFORT, arranged, going, row_of, waits_of, with_needs
+from drover.planner.follow import EFFORT, arranged, going, limit_cutovers, row_of, waits_of, with_needs
 from drover.planner.parts import Parts, Wishes
 from drover.planner.solve import EFFORT as FIRST_EFFORT
 from drover.planner.timeline import Going, look, work_out
@@ -103,6 +103,7 @@ def worked_out(run_id: str, plan: str, parts: Parts, version: int | None, standi
         return said
     OrderStore().put(run_id, timeline)
     if stored.version != version:
+        limit_cutovers(wished, limits)
         fields = limits.model_dump(mode="json")
         said |= {"version": stored.version, "at_once": at_once, "limits": fields, "wishes": _said(wished)}
         RunStore().change(run_id, reason=None, remedy=None)

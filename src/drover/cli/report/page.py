@@ -22,7 +22,11 @@ def write_report(answer: Answer, target: Path) -> None:
         span=span, size=format_size, rate=format_rate, duration=format_duration, count=format_count
     )
     template = environment.from_string((resources.files(__package__) / "report.html").read_text())
-    page = template.render(_content(answer))
+    write_page(target, template.render(_content(answer)))
+
+
+def write_page(target: Path, page: str) -> None:
+    """Writes a page; an older one of that name is replaced at once. Raises DroverError if it cannot be written."""
     part = target.with_name(target.name + ".part")
     try:
         part.write_text(page)

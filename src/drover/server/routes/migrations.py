@@ -1,5 +1,6 @@
 """Migrations and their groups: begun, watched, paused, gone on with, cancelled."""
 
+import zlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -64,7 +65,8 @@ def migrations(
     groups = {member.migration: group for group in stores.groups.all() for member in group.members}
     allowed = [one for one in found if _may_see(stores, identity, one, groups.get(one.id))]
     progress = stores.live.newest([one.id for one in allowed if not one.state.ended])
-    views = [MigrationView.of(one, _id(groups.get(one.id)), progress.get(one.id)) for one in allowed]
+    waits = stores.orders.waits([one.id for one in allowed])
+    views = [MigrationView.of(one, _id(groups.get(one.id)), progress.get(one.id), waits.get(one.id)) for one in allowed]
     return Migrations(items=views, next=following)
 
 
@@ -93,11 +95,12 @@ def migration(
     """A migration with its story; its ETag changes with it."""
     found = find(stores, identity, migration_id)
     progress = stores.live.newest([found.id]).get(found.id)
-    etag = f'"{found.updated_at}-{(progress or {}).get("at", 0)}"'
+    waits = stores.orders.waits([found.id]).get(found.id)
+    etag = f'"{found.updated_at}-{(progress or {}).get("at", 0)}-{zlib.crc32((waits or "").encode()):x}"'
     response.headers["ETag"] = etag
     if if_none_match == etag:
         response.status_code = 304
-    view = MigrationView.of(found, _id(stores.groups.of(found.id)), progress)
+    view = MigrationView.of(found, _id(stores.groups.of(found.id)), progress, waits)
     history = [Happening(at=at, kind=kind, text=text) for at, kind, text in stores.migrations.history(found.id)]
     return MigrationStory(**view.model_dump(), spec=found.spec, history=history)
 

@@ -7,13 +7,18 @@ from fastapi import APIRouter, Body, Header, Path, Query, Response
 from drover.accounts.identity import Identity
 from drover.errors import InputError
 from drover.model.plan import Plan
+from drover.model.timeline import Timeline
+from drover.planner.foresee import foresee
 from drover.plans.file import dump, parse
+from drover.plans.site import at_source
 from drover.server.access import Operator, Viewer
 from drover.server.context import Context, Stores
 from drover.server.problems import ForbiddenError, MissingError, PreconditionError, answers
 from drover.server.routes.runs import Key, begin
 from drover.server.views import Plans, PlanView, RunView
 from drover.store.plans import RunKind, StoredPlan
+from drover.workflows.carry import at_sites
+from drover.workflows.start import plan_changed
 
 router = APIRouter(prefix="/v1/plans", tags=["plans"])
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -92,6 +97,7 @@ def put_plan(
     if if_match is not None and (name not in known or if_match != _etag(known[name])):
         raise PreconditionError(f"the plan {name} has changed since you read it", remedy="read it again, and decide")
     stored = stores.plans.put(name, text, identity.name)
+    _follow(stores, name)
     response.headers["ETag"] = _etag(stored)
     response.status_code = 200 if name in known else 201
     return PlanView.of(stored)
@@ -102,6 +108,16 @@ def export(name: Name, identity: Viewer, stores: Stores, version: Version = None
     """The plan as YAML in its canonical form, without loss."""
     stored = find(stores, identity, name, version)
     return Response(dump(parse(stored.text, f"plan {name}")), media_type=_YAML)
+
+
+@router.get("/{name}/timeline", responses=answers(404, 409, 502))
+def timeline(name: Name, identity: Viewer, stores: Stores) -> Timeline:
+    """When what begins, cuts over and ends: of the run that is under way, else as it would go if it began now."""
+    stored = find(stores, identity, name)
+    run = stores.runs.under_way(name)
+    if run is not None and (known := stores.orders.get(run.id)) is not None:
+        return known
+    return foresee(at_source(at_sites(parse(stored.text, f"plan {name}"))), stores.folder)
 
 
 @router.post("/{name}/runs", status_code=202, responses=answers(404, 409))
@@ -123,6 +139,12 @@ def find(stores: Context, identity: Identity, name: str, version: int | None = N
         return stores.plans.get(name, version)
     except InputError as error:
         raise MissingError(error.message, remedy=error.remedy) from None
+
+
+def _follow(stores: Context, name: str) -> None:
+    """A run of this plan that is under way goes on by its newest version."""
+    if (run := stores.runs.under_way(name)) is not None:
+        plan_changed(run.id)
 
 
 def _etag(plan: StoredPlan) -> str:
