@@ -252,6 +252,22 @@ def test_credentials_of_a_site_are_taken_and_never_given(served: Served) -> None
     ok(served.call("DELETE", "/v1/sites/vault"), 204)
 
 
+def test_reports_are_of_what_somebody_may_see_in_every_format(served: Served) -> None:
+    migration = add(served, "reported", State.PAUSED)
+    path = f"/v1/reports/migrations/{migration.id}"
+    assert ok(served.call("GET", path, who="eye"))["migrations"][0]["vm"] == "reported"
+    table: Any = served.call("GET", f"{path}?format=csv", who="eye")
+    assert table.headers["content-type"].startswith("text/csv") and "reported" in table.text
+    page: Any = served.call("GET", f"{path}?format=html", who="eye")
+    assert "default-src 'none'" in page.headers["content-security-policy"] and "reported" in page.text
+    refused(served.call("GET", path, who="guest"), 404)
+    assert not ok(served.call("GET", "/v1/reports", who="guest"))["migrations"]
+    assert ok(served.call("GET", "/v1/reports"))["summary"]["migrations"] >= 1
+    refused(served.call("GET", "/v1/reports/plans/nothing"), 404)
+    refused(served.call("GET", "/v1/reports/groups/nothing"), 404)
+    refused(served.call("GET", f"{path}?format=pdf"), 422)
+
+
 def test_a_request_has_an_id_that_a_client_may_give(served: Served) -> None:
     answer: Any = served.call("GET", "/v1/plans", headers={"X-Request-ID": "mine-1"})
     assert answer.headers["x-request-id"] == "mine-1"

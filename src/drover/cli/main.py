@@ -13,6 +13,7 @@ from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_run import run as run_plan
+from drover.cli.report_command import report
 from drover.cli.secret import app as secret
 from drover.cli.site import app as site
 from drover.errors import DroverError
@@ -32,6 +33,7 @@ app.add_typer(estimate.app, name="estimate")
 app.command("what-if")(estimate.what_if)
 app.command("migrate")(migrate.migrate)
 app.command("status")(status.status)
+app.command("report")(report)
 app.command("approve")(approve.approve)
 app.command("pause")(pause.pause)
 app.command("resume")(resume.resume)

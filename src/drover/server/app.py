@@ -11,7 +11,7 @@ from drover.platforms.libvirt import credentials
 from drover.server import problems
 from drover.server.auditing import Auditing
 from drover.server.context import Context
-from drover.server.routes import events, health, migrations, people, plans, runs, sites
+from drover.server.routes import events, health, migrations, people, plans, reports, runs, sites
 from drover.server.tracing import Tracing
 from drover.server.watching import Watching
 from drover.workflows import durable
@@ -44,7 +44,7 @@ def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
     app.state.context = context
     credentials.ask(context.credentials.of)
     problems.install(app)
-    for part in (people, sites, plans, runs, migrations, events, health):
+    for part in (people, sites, plans, runs, migrations, reports, events, health):
         app.include_router(part.router)
     app.add_middleware(Auditing, audit=context.audit)
     # The last one is around the others.

@@ -1,24 +1,17 @@
 """The report's pictures, as SVG that needs no script."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pygal
 from markupsafe import Markup
-from pygal.etree import etree
-from pygal.style import Style
 
+from drover.charts import drawn, settings
 from drover.estimator.draw import subject
 from drover.estimator.link_hours import rates_by_hour
 from drover.model.forecast import Forecast
 from drover.model.observation import LinkObservation, VmObservation
 from drover.model.units import format_duration, format_rate, format_size
 
-_STYLE = Style(
-    background="transparent", plot_background="transparent", font_family="sans-serif",
-    colors=("#0b6e99", "#c8553d", "#588157", "#8d6a9f", "#b08900"),
-    label_font_size=13, major_label_font_size=13, legend_font_size=13, value_font_size=12,
-)  # fmt: skip
 _WINDOWS = tuple(10 ** (exponent / 4) for exponent in range(15))
 """1 second to about an hour."""
 
@@ -26,33 +19,33 @@ _WINDOWS = tuple(10 ** (exponent / 4) for exponent in range(15))
 def duration_chart(shown: Forecast) -> Markup:
     """How long each method takes and how long the VM is down: the middle, and the limits of 80 of 100 cases."""
     chart = pygal.HorizontalBar(
-        **_settings(lambda seconds: format_duration(seconds), height=90 + 70 * len(shown.options))
+        **settings(lambda seconds: format_duration(seconds), height=90 + 70 * len(shown.options))
     )
     chart.x_labels = [str(option.method) for option in reversed(shown.options)]
     for title, quantity in (("duration", "duration"), ("down for", "downtime")):
         ranges = [getattr(option, quantity) for option in reversed(shown.options)]
         chart.add(title, [{"value": r.p50, "ci": {"low": r.p10, "high": r.p90}} for r in ranges])
-    return _drawn(chart)
+    return drawn(chart)
 
 
 def dirty_chart(observations: Sequence[VmObservation]) -> Markup:
     """Distinct bytes written within a time, by VM."""
-    settings = _settings(lambda size: format_size(size), height=320)
-    chart = pygal.XY(**settings, x_value_formatter=lambda seconds: format_duration(seconds), dots_size=2)
+    form = settings(lambda size: format_size(size), height=320)
+    chart = pygal.XY(**form, x_value_formatter=lambda seconds: format_duration(seconds), dots_size=2)
     for observation in observations:
         curve = subject(observation).curve
         chart.add(observation.vm, [(window, curve(window)) for window in _WINDOWS])
-    return _drawn(chart)
+    return drawn(chart)
 
 
 def link_chart(link: LinkObservation) -> Markup:
     """What the link carries over more and more connections."""
-    chart = pygal.Bar(**_settings(lambda rate: format_rate(rate), height=280), show_legend=False)
+    chart = pygal.Bar(**settings(lambda rate: format_rate(rate), height=280), show_legend=False)
     bulk = sorted(link.bulk.items())
     chart.x_labels = [str(connections) for connections, _ in bulk]
     rates = [probe.rate for _, probe in bulk]
     chart.add("rate", [{"value": rate.value, "ci": {"low": rate.low, "high": rate.high}} for rate in rates])
-    return _drawn(chart)
+    return drawn(chart)
 
 
 def hours_chart(links: Sequence[LinkObservation]) -> Markup | None:
@@ -60,28 +53,7 @@ def hours_chart(links: Sequence[LinkObservation]) -> Markup | None:
     hours = rates_by_hour(links)
     if len(hours) < 2:
         return None
-    chart = pygal.Bar(**_settings(lambda rate: format_rate(rate), height=280), show_legend=False)
+    chart = pygal.Bar(**settings(lambda rate: format_rate(rate), height=280), show_legend=False)
     chart.x_labels = [f"{hour:02}:00" for hour in hours]
     chart.add("rate", [{"value": rate.value, "ci": {"low": rate.low, "high": rate.high}} for rate in hours.values()])
-    return _drawn(chart)
-
-
-def _settings(form: Any, *, height: int) -> dict[str, Any]:
-    return {
-        "style": _STYLE,
-        "js": (),
-        "value_formatter": form,
-        "width": 860,
-        "height": height,
-        "truncate_label": -1,
-        "disable_xml_declaration": True,
-    }
-
-
-def _drawn(chart: Any) -> Markup:
-    tree = chart.render_tree()
-    for parent in list(tree.iter()):
-        for script in [child for child in parent if str(child.tag).endswith("script")]:
-            parent.remove(script)
-    # Texts are escaped when the tree becomes text.
-    return Markup(etree.tostring(tree, encoding="unicode"))
+    return drawn(chart)

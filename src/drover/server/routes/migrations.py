@@ -61,7 +61,7 @@ def migrations(
     found = stores.migrations.page(limit=limit, before=position(cursor), states=state, vm=vm)
     following = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
     groups = {member.migration: group for group in stores.groups.all() for member in group.members}
-    allowed = [one for one in found if _may_see(stores, identity, one, groups.get(one.id))]
+    allowed = [one for one in found if may_see(stores, identity, one, groups.get(one.id))]
     progress = stores.live.newest([one.id for one in allowed if not one.state.ended])
     views = [MigrationView.of(one, _id(groups.get(one.id)), progress.get(one.id)) for one in allowed]
     return Migrations(items=views, next=following)
@@ -173,12 +173,13 @@ def find(stores: Context, identity: Identity, migration_id: str) -> Migration:
         found = stores.migrations.get(migration_id)
     except InputError:
         raise missing from None
-    if not _may_see(stores, identity, found, stores.groups.of(found.id)):
+    if not may_see(stores, identity, found, stores.groups.of(found.id)):
         raise missing
     return found
 
 
-def _may_see(stores: Context, identity: Identity, migration: Migration, group: Any) -> bool:
+def may_see(stores: Context, identity: Identity, migration: Migration, group: Any) -> bool:
+    """Whether a migration, in this group or none, is for whoever asks."""
     if identity.scope.plans and (group is None or not identity.scope.allows_plan(group.plan)):
         return False
     if not identity.scope.sites:
