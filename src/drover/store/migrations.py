@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from drover.errors import DroverError, InputError, MigrationError
-from drover.model.migration import Facts, Migration, Spec, State, may_follow
+from drover.model.migration import Cutover, Facts, Migration, Spec, State, may_follow
 from drover.store.database import Database, metadata
 
 _migrations = sa.Table(
@@ -103,6 +103,37 @@ class MigrationStore:
         query = sa.select(_migrations.c.state, sa.func.count()).group_by(_migrations.c.state)
         with self._database.transaction() as db:
             return {row[0]: row[1] for row in db.execute(query)}
+
+    def sums(self) -> dict[str, int]:
+        """Bytes of all migrations: `background` and `foreground` before compression, and `wire`."""
+        facts = _migrations.c.facts
+        columns = {
+            "background": facts["totals"]["background_bytes"].as_integer(),
+            "foreground": facts["totals"]["foreground_bytes"].as_integer(),
+            "wire": facts["sent_bytes"].as_integer(),
+        }
+        query = sa.select(*(sa.func.sum(column).label(name) for name, column in columns.items()))
+        with self._database.transaction() as db:
+            row = db.execute(query).mappings().one()
+        return {name: int(row[name] or 0) for name in columns}
+
+    def downtimes(self) -> list[float]:
+        """Seconds, of the VMs that have arrived; those that are started by hand, or were off, have none."""
+        cutover = _migrations.c.facts["cutover"]
+        stopping, started = cutover["stopping_at"].as_float(), cutover["started_at"].as_float()
+        arrived = sa.and_(_migrations.c.state == State.FINISHED, started.is_not(None))
+        counted = sa.and_(cutover["mode"].as_string() != Cutover.MANUAL, cutover["was_off"].as_boolean().is_(False))
+        with self._database.transaction() as db:
+            return [row[0] for row in db.execute(sa.select(started - stopping).where(arrived, counted))]
+
+    def interruptions(self) -> dict[str, int]:
+        """How often migrations were paused, and failed, each time with a reason."""
+        query = sa.select(sa.func.count()).select_from(_events).where(_events.c.kind == "state")
+        with self._database.transaction() as db:
+            return {
+                str(state): db.execute(query.where(_events.c.text.startswith(f"{state}: "))).scalar_one()
+                for state in (State.PAUSED, State.FAILED)
+            }
 
     def under_way(self) -> list[str]:
         """Ids of those that have not ended."""
