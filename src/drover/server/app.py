@@ -8,8 +8,9 @@ from starlette.concurrency import run_in_threadpool
 
 from drover import __version__
 from drover.platforms.libvirt import credentials
-from drover.server import metrics, problems
+from drover.server import metrics, openapi, problems
 from drover.server.auditing import Auditing
+from drover.server.conditional import Conditional
 from drover.server.context import Context
 from drover.server.routes import events, health, migrations, people, plans, reports, runs, sites
 from drover.server.tracing import Tracing
@@ -46,9 +47,11 @@ def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
     app.state.registry = metrics.registry(context, lambda: watching.unreachable)
     credentials.ask(context.credentials.of)
     problems.install(app)
+    openapi.install(app)
     for part in (people, sites, plans, runs, migrations, reports, events, health):
         app.include_router(part.router)
     app.add_middleware(Auditing, audit=context.audit)
+    app.add_middleware(Conditional)
     # The last one is around the others.
     app.add_middleware(Tracing, answers=metrics.answers(app.state.registry))
     return app

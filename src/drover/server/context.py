@@ -8,7 +8,16 @@ from fastapi import Depends, Request
 
 from drover.accounts.accounts import Accounts
 from drover.accounts.audit import Audit
-from drover.store import CredentialStore, GroupStore, LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
+from drover.store import (
+    AnswerStore,
+    CredentialStore,
+    GroupStore,
+    LiveStore,
+    MigrationStore,
+    PlanStore,
+    RunStore,
+    SiteStore,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +34,7 @@ class Context:
     sites: SiteStore
     credentials: CredentialStore
     live: LiveStore
+    answers: AnswerStore
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -40,6 +50,7 @@ class Context:
             sites=SiteStore(folder),
             credentials=CredentialStore(folder),
             live=LiveStore(folder),
+            answers=AnswerStore(folder),
         )
 
 

@@ -1,5 +1,6 @@
 """What Drover remembers, in the administrator's data folder: migrations, groups, plans, devices, forecasts and more."""
 
+from drover.store.answers import AnswerStore
 from drover.store.credentials import CredentialStore
 from drover.store.devices import DeviceStore
 from drover.store.forecasts import ForecastStore
@@ -13,6 +14,6 @@ from drover.store.sites import SiteStore
 from drover.store.vault import Vault
 
 __all__ = [
-    "CredentialStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore",
-    "ObservationStore", "PlanStore", "RunStore", "SiteStore", "Vault",
+    "AnswerStore", "CredentialStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore",
+    "MigrationStore", "ObservationStore", "PlanStore", "RunStore", "SiteStore", "Vault",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from drover.errors import DroverError, InputError, MigrationError
 from drover.model.migration import Cutover, Facts, Migration, Spec, State, may_follow
 from drover.store.database import Database, metadata
+from drover.store.groups import members_of
 
 _migrations = sa.Table(
     "migrations",
@@ -85,8 +86,14 @@ class MigrationStore:
         before: tuple[float, str] | None = None,
         states: Sequence[State] = (),
         vm: str | None = None,
+        plan: str | None = None,
+        group: str | None = None,
+        sites: Sequence[str] | None = None,
     ) -> list[Migration]:
-        """Newest first, those that come after `before`, (Unix seconds of its creation, id); `vm` may be a part."""
+        """Newest first, those that come after `before`, (Unix seconds of its creation, id); `vm` may be a part.
+
+        `plan` is a name, `group` an id, `sites` are URIs of which it goes from or to one.
+        """
         order = sa.tuple_(_migrations.c.created_at, _migrations.c.id)
         query = sa.select(_migrations).order_by(_migrations.c.created_at.desc(), _migrations.c.id.desc()).limit(limit)
         if before is not None:
@@ -95,6 +102,11 @@ class MigrationStore:
             query = query.where(_migrations.c.state.in_(states))
         if vm is not None:
             query = query.where(_migrations.c.vm.contains(vm, autoescape=True))
+        if plan is not None or group is not None:
+            query = query.where(_migrations.c.id.in_(members_of(plan, group)))
+        if sites is not None:
+            ends = [_migrations.c.spec[end].as_string() for end in ("source", "destination")]
+            query = query.where(sa.or_(*(end.in_(sites) for end in ends)))
         with self._database.transaction() as db:
             return [_migration(row) for row in db.execute(query).mappings()]
 
