@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from drover.model.hours import Hours
 from drover.model.latency import LatencyBudget
+from drover.model.totals import Totals
 
 INTERRUPTED = "interrupted"
 """The reason of a migration that the administrator stopped."""
@@ -230,6 +231,7 @@ class Facts(BaseModel):
     unreadable: dict[str, Unreadable] = {}
     """By VDISK name; those that have none are left out."""
     timings: Timings = Timings()
+    totals: Totals = Totals()
     sent_bytes: int = 0
     """Bytes that earlier engines of this migration put on the wire."""
     device_paths: dict[str, str] = {}

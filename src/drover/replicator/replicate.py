@@ -138,6 +138,7 @@ class Replication:
             latency=self.throttle.progress,
             slowed=self.backpressure.cost(self.reporter.writes),
             prediction=self.backpressure.prediction,
+            held_back=self.throttle.held is not None and not copied,
         )
         self._maybe_seal(copied, status)
         return None

@@ -19,6 +19,7 @@ from drover.platforms.libvirt.inventory import find_domain
 from drover.replicator.barrier import Barrier
 from drover.replicator.events import Message, Observer
 from drover.replicator.side import Side
+from drover.replicator.tally import Tally
 from drover.store import MigrationStore
 
 
@@ -33,6 +34,7 @@ class Run:
         self.destination = Side("destination", migration.spec.destination, migration.id)
         self.domain: libvirt.virDomain = find_domain(self.source.connection, migration.facts.uuid)
         self.barrier = Barrier(migration, store.folder)
+        self.tally = Tally(migration.facts.totals)
         self.guard = Guard(self.source.uri, migration.facts.uuid, self.vdisk_names)
 
     def __enter__(self) -> Self:

@@ -111,7 +111,7 @@ class GroupView(BaseModel):
         )  # fmt: skip
 
 
-class Groups(BaseModel):
+class Groups(Page):
     items: list[GroupView]
 
 
@@ -129,7 +129,7 @@ class PlanView(BaseModel):
         return cls(**vars(plan))
 
 
-class Plans(BaseModel):
+class Plans(Page):
     items: list[PlanView]
 
 
@@ -163,7 +163,7 @@ class SiteView(BaseModel):
     has_credentials: bool = Field(description="Whether some are kept for it, encrypted; nothing shows them")
 
 
-class Sites(BaseModel):
+class Sites(Page):
     items: list[SiteView]
 
 
