@@ -109,6 +109,17 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "no time at all": (
         HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 07:00, to: 07:00}\n", 8, "no time at all", "24:00"
     ),
+    "a limit that is none": (
+        HEAD + "vms: [a]\nsettings:\n  bandwidth:\n    limit: slow\n", 8, "settings.bandwidth.limit: 'slow' is", "mbit"
+    ),
+    "limits of no place": (
+        HEAD + "vms: [a]\nsettings:\n  bandwidth:\n    schedule:\n    - {from: 08:00, to: 18:00, limit: 1mbit}\n", 9,
+        "settings.bandwidth.schedule[0]: in which time zone?", "timezone",
+    ),
+    "hours without a limit": (
+        HEAD + "vms: [a]\ntimezone: UTC\nsettings:\n  bandwidth: {schedule: [{from: 08:00, to: 18:00}]}\n", 8,
+        "settings.bandwidth.schedule[0].limit: it is missing", "add",
+    ),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
     "all VDISKs without quotes": (HEAD + "vms: [a]\npools: {*: fast}\n", 6, "alias", "quotes"),
@@ -169,6 +180,7 @@ aims = {
             "max_downtime": st.integers(1, 100).map("{}s".format),
             "max_latency": st.just("off"),
             "connections": st.integers(1, 64),
+            "bandwidth": st.deferred(lambda: bandwidth),
             "rest_by_network": st.booleans(),
             "cutover": st.sampled_from(["auto", "restart"]),
         },
@@ -189,6 +201,9 @@ hours = (
     )
 )
 aims["windows"] = st.lists(hours, max_size=2)
+limits = st.sampled_from(["off", "200mbit", "200Mbit/s", "1.5MB/s"])
+scheduled = st.builds(lambda one, limit: {**one, "limit": limit}, hours, limits)
+bandwidth = limits | st.fixed_dictionaries({"schedule": st.lists(scheduled, max_size=2)}, optional={"limit": limits})
 vms = st.lists(words, min_size=1, max_size=3)
 
 

@@ -50,7 +50,8 @@ ShutdownTimeout = Annotated[
     typer.Option("--shutdown-timeout", metavar="TIME", help="How long a guest may take to shut down. Default: 2m."),
 ]
 Bandwidth = Annotated[
-    str | None, typer.Option("--bandwidth", metavar="RATE", help="Use at most this much of the link, as in 200mbit.")
+    str | None,
+    typer.Option("--bandwidth", metavar="RATE", help="Use at most this much of the link: 200mbit, or off."),
 ]
 MaxLatency = Annotated[
     str | None,

@@ -107,6 +107,7 @@ def _settings(spec: Spec) -> dict[str, Any]:
     """Those that differ from the defaults."""
     default = Spec(vm=spec.vm, source=spec.source, destination=spec.destination)
     named = {name: getattr(spec, name) for name in Settings.model_fields}
+    named |= {name: getattr(spec, name) for name in ("bandwidth_schedule", "windows")}
     return {name: value for name, value in named.items() if value != getattr(default, name)}
 
 
@@ -115,6 +116,8 @@ def _said(name: str, value: Any) -> str:
         return format_duration(value)
     if name in _RATES:
         return format_rate(value)
+    if isinstance(value, tuple):
+        return "; ".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -139,7 +142,7 @@ def _as_json(resolved: Resolved) -> dict[str, Any]:
 
 
 def _member(member: Member, vm: Vm) -> dict[str, Any]:
-    changed = member.spec.model_dump(mode="json", include=set(_settings(member.spec)))
+    changed = member.spec.model_dump(mode="json", by_alias=True, include=set(_settings(member.spec)))
     return {
         "vm": member.vm,
         "uuid": member.uuid,

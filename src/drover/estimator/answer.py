@@ -177,7 +177,7 @@ def question_of(spec: Spec) -> Question:
         cutover=spec.cutover,
         max_downtime=spec.max_downtime,
         target_time=spec.target_time,
-        bandwidth=spec.bandwidth,
+        bandwidth=spec.bandwidth_at(time.time()),
         compression=spec.compression,
         connections=spec.connections,
         write_backpressure=spec.write_backpressure,

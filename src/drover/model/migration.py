@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from drover.model.bandwidth import LimitedHours, limit_at
 from drover.model.hours import Hours
 from drover.model.latency import LatencyBudget
 
@@ -93,6 +94,8 @@ class Spec(BaseModel):
     """Seconds after which a gate that did not open holds the migration; None waits on."""
     shutdown_timeout: float = Field(default=120.0, gt=0)
     bandwidth: int | None = Field(default=None, gt=0)
+    """At the hours that the schedule says nothing of."""
+    bandwidth_schedule: tuple[LimitedHours, ...] = ()
     max_latency: LatencyBudget = LatencyBudget()
     """What background replication may add to the VM's I/O latency."""
     write_backpressure: bool = False
@@ -109,6 +112,10 @@ class Spec(BaseModel):
     """What does not fit onto the devices goes over the network instead of waiting for another device."""
     windows: tuple[Hours, ...] = ()
     """When it may cut over; without any, at any time."""
+
+    def bandwidth_at(self, at: float) -> int | None:
+        """Bytes/s of the link that it may use at an instant (Unix seconds); None for no limit."""
+        return limit_at(self.bandwidth, self.bandwidth_schedule, at)
 
 
 class ReplicaVdisk(BaseModel):

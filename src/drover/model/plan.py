@@ -134,9 +134,14 @@ class Plan(Aims):
         parts += [(("groups", number), group) for number, group in enumerate(self.groups)]
         parts += [(("exceptions", number), override) for number, override in enumerate(self.exceptions)]
         for place, part in parts:
-            for number, hours in enumerate(part.windows or ()):
-                if hours.timezone is None:
-                    raise misplaced("in which time zone?", _ZONE, (*place, "windows", number))
+            bandwidth = part.settings.bandwidth
+            for where, several in (
+                (("windows",), part.windows or ()),
+                (("settings", "bandwidth", "schedule"), () if bandwidth is None else bandwidth.schedule),
+            ):
+                for number, hours in enumerate(several):
+                    if hours.timezone is None:
+                        raise misplaced("in which time zone?", _ZONE, (*place, *where, number))
 
 
 _ZONE = "add timezone to the plan, as in timezone: Europe/Zurich"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from drover.model.bandwidth import Bandwidth, LimitedHours
 from drover.model.hours import Hours
 from drover.model.plan import Group, Override, Plan, Turn
 from drover.model.settings import Settings
@@ -12,7 +13,7 @@ from drover.strict_yaml import Kind
 _PLAN = Kind(
     called="plan",
     model=Plan,
-    parts=(Plan, Group, Turn, Override, Settings, Hours),
+    parts=(Plan, Group, Turn, Override, Settings, Hours, Bandwidth, LimitedHours),
     schema="`drover plan schema` says what a plan holds",
     shorter="split it, or use patterns",
 )

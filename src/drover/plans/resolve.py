@@ -65,7 +65,7 @@ class _Way:
         self.networks |= {name: to for name, to in aims.networks.items() if name in vm.networks}
         self.pools = _narrowed(self.pools, aims.pools, vdisks)
         self.formats = _narrowed(self.formats, aims.formats, vdisks)
-        self.settings |= aims.settings.given()
+        self.settings |= aims.settings.given(timezone)
         if aims.windows is not None:
             self.windows = tuple(hours.at_home(timezone) for hours in aims.windows)
 

@@ -100,6 +100,8 @@ class Replication:
         raise_if_held(run, status, run.vdisk_names)
         self._tell_what_is_left(status)
         note_unreadable(run, status)
+        if changed := run.follow_the_clock():
+            self.epochs.capacity.limited(*changed)
         settled = self.epochs.settle(status)
         copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
         if copied and run.facts.compare:
