@@ -120,6 +120,13 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
         HEAD + "vms: [a]\ntimezone: UTC\nsettings:\n  bandwidth: {schedule: [{from: 08:00, to: 18:00}]}\n", 8,
         "settings.bandwidth.schedule[0].limit: it is missing", "add",
     ),
+    "too little memory": (
+        HEAD + "vms: [a]\nprofile:\n  memory: 8MiB\n", 7, "profile.memory: 8MiB are 8.0 MiB: no VM starts", "4GiB"
+    ),
+    "no processor": (HEAD + "vms: [a]\nprofile: {cpus: 0}\n", 6, "profile.cpus: '0' is not a number", "1 to"),
+    "a name in a folder": (HEAD + "vms: [a]\nprofile: {name: a/b}\n", 6, "cannot be the name", "{name}-new"),
+    "a name with other braces": (HEAD + "vms: [a]\nprofile: {name: '{vm}'}\n", 6, "that are not {name}", "{name}-new"),
+    "an address that is given": (HEAD + "vms: [a]\nprofile: {mac: any}\n", 6, "'any' is none of keep, new", "keep"),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
     "all VDISKs without quotes": (HEAD + "vms: [a]\npools: {*: fast}\n", 6, "alias", "quotes"),
@@ -199,6 +206,17 @@ hours = (
             },
         )
     )
+)
+aims["profile"] = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["{name}", "{name}-new", "no", "101"]),
+        "cpus": st.integers(1, 99),
+        "memory": st.sampled_from(["1GiB", "512MiB", "4G"]),
+        "mac": st.sampled_from(["keep", "new"]),
+        "start": st.sampled_from(["keep", "off"]),
+        "autostart": st.sampled_from(["keep", "on", "off"]),
+    },
 )
 aims["windows"] = st.lists(hours, max_size=2)
 limits = st.sampled_from(["off", "200mbit", "200Mbit/s", "1.5MB/s"])

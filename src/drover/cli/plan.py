@@ -14,6 +14,7 @@ from drover.cli.output import print_json
 from drover.cli.remote import not_at_a_server
 from drover.model.migration import Spec
 from drover.model.plan import Plan
+from drover.model.profile import Profile
 from drover.model.settings import Settings
 from drover.model.units import format_duration, format_rate
 from drover.model.vm import Vm
@@ -107,7 +108,7 @@ def _settings(spec: Spec) -> dict[str, Any]:
     """Those that differ from the defaults."""
     default = Spec(vm=spec.vm, source=spec.source, destination=spec.destination)
     named = {name: getattr(spec, name) for name in Settings.model_fields}
-    named |= {name: getattr(spec, name) for name in ("bandwidth_schedule", "windows")}
+    named |= {name: getattr(spec, name) for name in ("bandwidth_schedule", "windows", "profile")}
     return {name: value for name, value in named.items() if value != getattr(default, name)}
 
 
@@ -116,6 +117,8 @@ def _said(name: str, value: Any) -> str:
         return format_duration(value)
     if name in _RATES:
         return format_rate(value)
+    if isinstance(value, Profile):
+        return ", ".join(f"{part} {said}" for part, said in value if said is not None)
     if isinstance(value, tuple):
         return "; ".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

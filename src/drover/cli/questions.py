@@ -73,7 +73,9 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
 def _of_vm(member: Member, group: Sequence[Member], given: dict[str, Any]) -> VmQuestion:
     spec = member.spec
     waits = {one.turn: one.delay for one in group if one.turn <= member.turn}
-    said = {name: getattr(spec, name) for name in _OF_A_VM} | {"bandwidth": spec.bandwidth_at(time.time())}
+    said = {name: getattr(spec, name) for name in _OF_A_VM} | {
+        "bandwidth": spec.bandwidth_at(time.time()), "cutover": spec.way
+    }  # fmt: skip
     return VmQuestion(vm=member.vm, starts_after=sum(waits.values()), **{**said, **given})
 
 

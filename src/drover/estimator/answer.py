@@ -174,7 +174,7 @@ def by_method(forecast: Forecast, method: Method) -> Forecast:
 def question_of(spec: Spec) -> Question:
     """What a migration with this specification asks."""
     return Question(
-        cutover=spec.cutover,
+        cutover=spec.way,
         max_downtime=spec.max_downtime,
         target_time=spec.target_time,
         bandwidth=spec.bandwidth_at(time.time()),

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from drover.model.hours import Hours, Zone
+from drover.model.profile import Profile
 from drover.model.settings import Settings, Switch, Wait, misplaced, refused
 
 AT_ONCE = 4
@@ -46,6 +47,7 @@ class Aims(_Part):
     formats: dict[Word, Literal["raw", "qcow2"]] = {}
     """Destination format by VDISK; `*` is all of them."""
     settings: Settings = Settings()
+    profile: Profile = Profile()
     windows: tuple[Hours, ...] | None = None
     """When VMs may cut over; an empty list: at any time. Until then they replicate."""
 

@@ -7,13 +7,14 @@ import yaml
 from drover.model.bandwidth import Bandwidth, LimitedHours
 from drover.model.hours import Hours
 from drover.model.plan import Group, Override, Plan, Turn
+from drover.model.profile import Profile
 from drover.model.settings import Settings
 from drover.strict_yaml import Kind
 
 _PLAN = Kind(
     called="plan",
     model=Plan,
-    parts=(Plan, Group, Turn, Override, Settings, Hours, Bandwidth, LimitedHours),
+    parts=(Plan, Group, Turn, Override, Settings, Hours, Bandwidth, LimitedHours, Profile),
     schema="`drover plan schema` says what a plan holds",
     shorter="split it, or use patterns",
 )

@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
+from pydantic import ValidationError
+
 from drover.errors import InputError
 from drover.model.hours import Hours
 from drover.model.migration import Spec
 from drover.model.plan import Aims, Group, Plan
+from drover.model.profile import Profile
+from drover.model.texts import explained
 from drover.model.units import parse_duration
 from drover.model.vm import Vm
 from drover.plans.batch import Batch, Member
@@ -59,6 +63,7 @@ class _Way:
     formats: dict[str, str] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
     windows: tuple[Hours, ...] = ()
+    profile: Profile = field(default_factory=Profile)
 
     def take(self, aims: Aims, vm: Vm, timezone: str | None) -> None:
         vdisks = {ALL, *(vdisk.name for vdisk in vm.vdisks)}
@@ -66,6 +71,7 @@ class _Way:
         self.pools = _narrowed(self.pools, aims.pools, vdisks)
         self.formats = _narrowed(self.formats, aims.formats, vdisks)
         self.settings |= aims.settings.given(timezone)
+        self.profile = aims.profile.over(self.profile)
         if aims.windows is not None:
             self.windows = tuple(hours.at_home(timezone) for hours in aims.windows)
 
@@ -120,7 +126,20 @@ def _specs(plan: Plan, sizes: Sequence[tuple[Group | None, list[Vm]]], planned: 
     for group, members in sizes:
         if group is not None:
             _same_windows(group, [(vm.name, ways[vm.uuid].windows) for vm in members])
-    return {vm.uuid: _spec(plan, vm, ways[vm.uuid]) for vm in planned}
+    specs = {vm.uuid: _spec(plan, vm, ways[vm.uuid]) for vm in planned}
+    _names_there_differ(list(specs.values()))
+    return specs
+
+
+def _names_there_differ(specs: Sequence[Spec]) -> None:
+    seen: dict[str, str] = {}
+    for spec in specs:
+        if spec.name_there in seen:
+            raise InputError(
+                f"{seen[spec.name_there]} and {spec.vm} would both be {spec.name_there} at the destination",
+                remedy="put {name} into the name of their profile, or give each its own by exceptions",
+            )
+        seen[spec.name_there] = spec.vm
 
 
 def _same_windows(group: Group, members: Sequence[tuple[str, tuple[Hours, ...]]]) -> None:
@@ -148,8 +167,11 @@ def _keys_mean_something(aims: Aims, vms: Sequence[Vm], where: str) -> None:
 
 def _spec(plan: Plan, vm: Vm, way: _Way) -> Spec:
     fields = {"networks": way.networks, "pools": _by_spec(way.pools), "formats": _by_spec(way.formats), **way.settings}
-    fields["windows"] = way.windows
-    return Spec.model_validate({"vm": vm.name, "source": plan.source, "destination": plan.destination, **fields})
+    fields |= {"windows": way.windows, "profile": way.profile}
+    try:
+        return Spec.model_validate({"vm": vm.name, "source": plan.source, "destination": plan.destination, **fields})
+    except ValidationError as error:
+        raise explained(error) from None
 
 
 def _by_spec(said: Mapping[str, str]) -> dict[str, str]:

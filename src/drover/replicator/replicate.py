@@ -108,7 +108,7 @@ class Replication:
             run.facts.compare = False
             run.save()
         outlook = self.reporter.outlook(status)
-        mode, predicted = gate.choose(run.migration.spec.cutover, outlook, run.migration.spec.max_downtime)
+        mode, predicted = gate.choose(run.migration.spec.way, outlook, run.migration.spec.max_downtime)
         opened = settled and copied and self._warm_verified(status) and status.link.state == "up"
         opened = opened and bool(self.epochs.sizes)
         self._note_timings(status, copied=copied)
