@@ -223,6 +223,7 @@ limits = st.sampled_from(["off", "200mbit", "200Mbit/s", "1.5MB/s"])
 scheduled = st.builds(lambda one, limit: {**one, "limit": limit}, hours, limits)
 bandwidth = limits | st.fixed_dictionaries({"schedule": st.lists(scheduled, max_size=2)}, optional={"limit": limits})
 vms = st.lists(words, min_size=1, max_size=3)
+aims["except"] = st.lists(words | st.sampled_from(["tag:prod", "folder:/a b"]), max_size=2)
 
 
 @st.composite

@@ -29,7 +29,9 @@ Word = Annotated[str, Field(max_length=_LONGEST), AfterValidator(_word)]
 """A name at a site."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """A name of the plan's own."""
-Vms = Annotated[tuple[Word, ...], Field(min_length=1, description="Names, UUIDs or patterns with * ? [..]")]
+_WORDS = "Names, UUIDs or patterns with * ? [..]; of labels: tag:…, folder:… (with all in it), title:…, description:…"
+Vms = Annotated[tuple[Word, ...], Field(min_length=1, description=_WORDS)]
+Excluded = Annotated[tuple[Word, ...], Field(alias="except", description=f"Of these VMs, those not meant. {_WORDS}")]
 
 
 class _Part(BaseModel):
@@ -65,6 +67,7 @@ class Group(Aims):
 
     group: Name
     vms: Vms
+    excluded: Excluded = ()
     power_on: tuple[Turn, ...] = ()
     """Who starts first; VMs that no turn names start after all that are named."""
     after: tuple[Name, ...] = ()
@@ -77,6 +80,7 @@ class Override(Aims):
     """What is different for some VMs."""
 
     vms: Vms
+    excluded: Excluded = ()
 
 
 class Plan(Aims):
@@ -91,8 +95,8 @@ class Plan(Aims):
     at_once: int = Field(default=AT_ONCE, ge=1)
     """VMs that replicate at the same time."""
     groups: tuple[Group, ...] = ()
-    vms: tuple[Word, ...] = ()
-    """VMs that go each for itself."""
+    vms: Annotated[tuple[Word, ...], Field(description=f"VMs that go each for itself. {_WORDS}")] = ()
+    excluded: Annotated[tuple[Word, ...], Field(alias="except", description="VMs that the plan leaves alone")] = ()
     exceptions: tuple[Override, ...] = ()
     """The last one that names a VM wins."""
 

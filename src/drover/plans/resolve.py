@@ -1,9 +1,7 @@
 """A plan and the VMs of its source site become batches with a specification for each VM. No I/O."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -16,42 +14,9 @@ from drover.model.texts import explained
 from drover.model.units import parse_duration
 from drover.model.vm import Vm
 from drover.plans.batch import Batch, Member
+from drover.plans.select import select, without
 
 ALL = "*"
-_SHOWN = 12
-
-
-class Named(Protocol):
-    """What a plan names."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def uuid(self) -> str: ...
-
-
-_Vm = TypeVar("_Vm", bound=Named)
-
-
-def select(words: Iterable[str], vms: Sequence[_Vm], where: str) -> list[_Vm]:
-    """The VMs that names, UUIDs or patterns mean, each once, in the order of the words.
-
-    `where` is what the VMs were looked for in. Raises InputError for a word that means none.
-    """
-    chosen: dict[str, _Vm] = {}
-    for word in words:
-        # A VM of just this name or UUID, whatever else the word would match as a pattern.
-        found = [vm for vm in vms if word in (vm.name, vm.uuid)] or [vm for vm in vms if fnmatchcase(vm.name, word)]
-        if not found:
-            kind = "pattern" if any(mark in word for mark in "*?[") else "VM"
-            names = ", ".join([vm.name for vm in vms[:_SHOWN]]) + (", …" if len(vms) > _SHOWN else "")
-            raise InputError(
-                f"the {kind} {word!r} means no VM of {where}",
-                remedy=f"correct it or take it out; there are {names}" if vms else "there are no VMs",
-            )
-        chosen |= {vm.uuid: vm for vm in found}
-    return list(chosen.values())
 
 
 @dataclass
@@ -89,11 +54,17 @@ def resolve(plan: Plan, vms: Sequence[Vm]) -> list[Batch]:
     """
     places: dict[str, str] = {}
     sizes: list[tuple[Group | None, list[Vm]]] = []
+    kept = _kept(plan, vms)
     for group in plan.groups:
-        members = select(group.vms, vms, plan.source)
+        members = select(group.vms, vms, plan.source, but_for=group.excluded)
+        members = [vm for vm in members if vm.uuid in kept]
+        if not members:
+            raise InputError(
+                f"every VM of the group {group.group} is left out", remedy="take something out of `except`"
+            )
         _place(places, members, f"the group {group.group}")
         sizes.append((group, members))
-    singles = select(plan.vms, vms, plan.source)
+    singles = [vm for vm in select(plan.vms, vms, plan.source) if vm.uuid in kept]
     _place(places, singles, "the VMs without a group")
     sizes += [(None, [vm]) for vm in singles]
     planned = [vm for _, members in sizes for vm in members]
@@ -101,6 +72,13 @@ def resolve(plan: Plan, vms: Sequence[Vm]) -> list[Batch]:
     batches = [_batch(group, members, specs) for group, members in sizes]
     _names_differ(batches)
     return batches
+
+
+def _kept(plan: Plan, vms: Sequence[Vm]) -> set[str]:
+    """UUIDs of all that the plan names and does not leave out as a whole."""
+    words = [word for group in plan.groups for word in group.vms] + list(plan.vms)
+    named = select(words, vms, plan.source)
+    return {vm.uuid for vm in without(plan.excluded, named, f"the plan {plan.plan}")}
 
 
 def _place(places: dict[str, str], vms: Sequence[Vm], place: str) -> None:
@@ -118,7 +96,9 @@ def _specs(plan: Plan, sizes: Sequence[tuple[Group | None, list[Vm]]], planned: 
     levels += [(group, members, f"the group {group.group}") for group, members in sizes if group is not None]
     for number, exception in enumerate(plan.exceptions):
         where = f"the plan {plan.plan}"
-        levels.append((exception, select(exception.vms, planned, where), f"exceptions[{number}]"))
+        levels.append(
+            (exception, select(exception.vms, planned, where, but_for=exception.excluded), f"exceptions[{number}]")
+        )
     for aims, vms, where in levels:
         _keys_mean_something(aims, vms, where)
         for vm in vms:
