@@ -62,7 +62,7 @@ class Reporter:
     def outlook(self, status: EngineStatus) -> Outlook:
         """What the gate needs to know, with guesses where nothing was measured."""
         self._measure(status)
-        limit = self._run.migration.spec.bandwidth
+        limit = self._run.bandwidth
         measured = self._epochs.capacity.rate or _GUESS
         rate = max(min(measured, limit) if limit else measured, 1.0)
         unverified = sum(v.size - v.verify.verified_bytes for v in status.vdisks.values())

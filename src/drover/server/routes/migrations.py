@@ -9,8 +9,11 @@ from pydantic import BaseModel, Field, ValidationError
 from drover.accounts.identity import Identity
 from drover.errors import InputError
 from drover.model.group import Phase
+from drover.model.hours import Hours
 from drover.model.migration import Migration, Spec, State
+from drover.model.profile import Profile
 from drover.model.settings import Settings
+from drover.model.texts import explained
 from drover.replicator.finish import cancel as cancel_run
 from drover.replicator.run import Run
 from drover.replicator.window import free_of_windows
@@ -38,18 +41,20 @@ class NewMigration(BaseModel):
     pools: _Names = Field(default={}, description="Destination pool by VDISK; `*` is all of them")
     formats: _Names = Field(default={}, description="raw or qcow2 by VDISK; `*` is all of them")
     settings: Settings = Settings()
+    windows: tuple[Hours, ...] = Field(default=(), description="When it may cut over; each with its time zone")
+    profile: Profile = Profile()
 
     def spec(self, source: str, destination: str) -> Spec:
         """Raises InputError."""
         fields = {
             "vm": self.vm, "source": source, "destination": destination, "networks": self.networks,
             "pools": _by_spec(self.pools), "formats": _by_spec(self.formats), **self.settings.given(),
+            "windows": tuple(hours.at_home(None) for hours in self.windows), "profile": self.profile,
         }  # fmt: skip
         try:
             return Spec.model_validate(fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise explained(error) from None
 
 
 @router.get("/migrations", responses=answers())
@@ -142,7 +147,10 @@ def resume(
         raise ConflictError(f"{found.id} is {found.state} already", remedy="there is nothing to go on with")
     if settings is not None and (given := settings.given()):
         with stores.migrations.running(found):
-            found.spec = Spec.model_validate({**found.spec.model_dump(), **given})
+            try:
+                found.spec = Spec.model_validate({**found.spec.model_dump(), **given})
+            except ValidationError as error:
+                raise explained(error) from None
             stores.migrations.save(found)
     if stores.migrations.is_running(found.id):
         raise ConflictError(f"{found.id} is running", remedy="pause it first, if you want to change something")
