@@ -10,7 +10,7 @@ from drover import __version__
 from drover.server import problems
 from drover.server.auditing import Auditing
 from drover.server.context import Context
-from drover.server.routes import events, health, migrations, people, plans, runs, sites
+from drover.server.routes import events, health, inventory, migrations, people, plans, runs, sites
 from drover.server.watching import Watching
 from drover.workflows import durable
 from drover.workflows.start import enqueue_waiting
@@ -41,7 +41,7 @@ def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
     )  # fmt: skip
     app.state.context = context
     problems.install(app)
-    for part in (people, sites, plans, runs, migrations, events, health):
+    for part in (people, sites, inventory, plans, runs, migrations, events, health):
         app.include_router(part.router)
     app.add_middleware(Auditing, audit=context.audit)
     return app

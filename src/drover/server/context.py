@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 
 from drover.accounts.accounts import Accounts
 from drover.accounts.audit import Audit
-from drover.store import GroupStore, LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
+from drover.store import GroupStore, InventoryStore, LiveStore, MigrationStore, PlanStore, RunStore, SiteStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Context:
     plans: PlanStore
     runs: RunStore
     sites: SiteStore
+    inventory: InventoryStore
     live: LiveStore
 
     @classmethod
@@ -37,6 +38,7 @@ class Context:
             plans=PlanStore(folder),
             runs=RunStore(folder),
             sites=SiteStore(folder),
+            inventory=InventoryStore(folder),
             live=LiveStore(folder),
         )
 

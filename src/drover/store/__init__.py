@@ -3,6 +3,7 @@
 from drover.store.devices import DeviceStore
 from drover.store.forecasts import ForecastStore
 from drover.store.groups import GroupStore
+from drover.store.inventory import InventoryStore
 from drover.store.links import LinkStore
 from drover.store.live import LiveStore
 from drover.store.migrations import MigrationStore
@@ -11,6 +12,6 @@ from drover.store.plans import PlanStore, RunStore
 from drover.store.sites import SiteStore
 
 __all__ = [
-    "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore", "MigrationStore", "ObservationStore",
-    "PlanStore", "RunStore", "SiteStore",
+    "DeviceStore", "ForecastStore", "GroupStore", "InventoryStore", "LinkStore", "LiveStore", "MigrationStore",
+    "ObservationStore", "PlanStore", "RunStore", "SiteStore",
 ]  # fmt: skip
