@@ -71,6 +71,7 @@ class Keepers:
             if sites.get(name) != keeper.site or not keeper.alive:
                 keeper.stop()
                 del self._keepers[name]
+                self._store.let_go(name, self._holder)
         for name, site in sites.items():
             if not self._store.take(name, site.uri, self._holder, LEASE):
                 continue

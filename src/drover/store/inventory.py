@@ -150,10 +150,13 @@ class InventoryStore:
             return _write(db, site, holder, gone_since=since, reason=reason)
 
     def forget(self, keep: Collection[str]) -> None:
-        """Drops the inventory of all sites but these."""
+        """Drops the inventory of all sites but these and those that somebody watches."""
         with self._database.transaction() as db:
-            for table in (_vms, _watched):
-                db.execute(table.delete().where(table.c.site.not_in(keep)))
+            dropped = sa.and_(_watched.c.site.not_in(keep), _watched.c.expires_at < time.time())
+            sites = list(db.execute(sa.select(_watched.c.site).where(dropped)).scalars())
+            if sites:
+                for table in (_vms, _watched):
+                    db.execute(table.delete().where(table.c.site.in_(sites)))
 
     def sites(self) -> dict[str, WatchedSite]:
         """By name; a site that nobody has watched yet is not among them."""
