@@ -5,7 +5,9 @@ import secrets
 from drover.errors import DroverError
 from drover.model.inventory import Watched
 from drover.platforms.libvirt.watching import LibvirtWatched
+from drover.platforms.simulated import SimulatedWatched, is_simulated
 from drover.store import InventoryStore
+from drover.store.database import data_folder
 from drover.store.sites import Site
 
 _LOOKING = 600.0
@@ -14,6 +16,8 @@ _LOOKING = 600.0
 
 def watch(uri: str) -> Watched:
     """Begins to listen to a site. May block while the site does not answer. Raises DroverError."""
+    if is_simulated(uri):
+        return SimulatedWatched(uri, data_folder())
     return LibvirtWatched(uri)
 
 

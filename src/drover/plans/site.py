@@ -5,6 +5,7 @@ from pathlib import Path
 
 import libvirt
 
+from drover.model.inventory import Power
 from drover.model.plan import Plan
 from drover.model.vm import Vm
 from drover.plans.batch import Batch, of_group
@@ -12,6 +13,8 @@ from drover.plans.file import load
 from drover.plans.resolve import resolve, select
 from drover.platforms.libvirt.connection import doing, open_uri
 from drover.platforms.libvirt.inventory import describe
+from drover.platforms.simulated import World, described, is_simulated, parse
+from drover.store.database import data_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,23 @@ def at_source(plan: Plan) -> Resolved:
 
 def look(plan: Plan) -> list[Vm]:
     """The VMs of the plan; the others at its source are not asked. Raises InputError, PlatformError."""
+    words = [word for group in plan.groups for word in group.vms] + list(plan.vms)
+    if is_simulated(plan.source):
+        return select(words, _simulated(plan.source), plan.source)
     connection = open_uri(plan.source)
     try:
         with doing(f"listing the VMs of {plan.source}"):
             listed = [_Listed(domain.name(), domain.UUIDString(), domain) for domain in connection.listAllDomains()]
         listed.sort(key=lambda one: one.name)
-        words = [word for group in plan.groups for word in group.vms] + list(plan.vms)
         return [describe(one.domain) for one in select(words, listed, plan.source)]
     finally:
         connection.close()
+
+
+def _simulated(uri: str) -> list[Vm]:
+    world = World(data_folder())
+    try:
+        found = [described(one.profile, running=one.state is Power.RUNNING) for one in world.vms(parse(uri)).values()]
+    finally:
+        world.close()
+    return sorted(found, key=lambda one: one.name)

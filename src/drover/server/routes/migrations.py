@@ -11,6 +11,8 @@ from drover.model.migration import Migration, Spec, State
 from drover.model.settings import Settings
 from drover.replicator.finish import cancel as cancel_run
 from drover.replicator.run import Run
+from drover.replicator.simulated import cancel as cancel_simulated
+from drover.replicator.simulated import is_between
 from drover.server.access import Operator, Viewer
 from drover.server.context import Context, Stores
 from drover.server.paging import Cursor, Limit, cursor_after, position
@@ -142,6 +144,10 @@ def cancel(migration_id: str, identity: Operator, stores: Stores) -> MigrationVi
         raise ConflictError(f"{found.id} is {found.state} already", remedy="there is nothing to cancel")
     if stores.migrations.is_running(found.id):
         raise ConflictError(f"{found.id} is running", remedy="pause it first")
+    if is_between(found.spec.source, found.spec.destination):
+        with stores.migrations.running(found):
+            cancel_simulated(stores.migrations, found)
+        return MigrationView.of(stores.migrations.get(found.id), _id(stores.groups.of(found.id)), None)
     with stores.migrations.running(found), Run(stores.migrations, found, lambda _: None) as run:
         cancel_run(run)
     return MigrationView.of(stores.migrations.get(found.id), _id(stores.groups.of(found.id)), None)
