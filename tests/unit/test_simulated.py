@@ -103,9 +103,9 @@ def test_a_copy_that_differs_is_noticed_and_not_started(store: MigrationStore) -
     source = SOURCE.replace("0.2", "0")
     migration = planned(store, writes, source)
     # As if epochs were acknowledged that were never sent.
-    with patch("drover.replicator.simulated._Run._epoch", lambda _self, after, _step: after):
-        with pytest.raises(MigrationError, match="differ"):
-            migrate(store, migration, 0)
+    unsent = patch("drover.replicator.simulated._Run._epoch", lambda _self, after, _step: after)
+    with unsent, pytest.raises(MigrationError, match="differ"):
+        migrate(store, migration, 0)
     assert store.get(migration.id).state is State.PAUSED
     assert_invariants(World(store.folder), source, DESTINATION, migration.facts.uuid, finished=False)
 
