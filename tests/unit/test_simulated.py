@@ -13,6 +13,7 @@ from drover.model.migration import Migration, Spec, State
 from drover.platforms.simulated import SimulatedWatched, World, parse
 from drover.replicator.check import check
 from drover.replicator.migrate import plan
+from drover.replicator.record import clear_away
 from drover.replicator.simulated import KilledError, cancel, migrate
 from drover.store import LiveStore, MigrationStore
 from tests.simulated import assert_invariants
@@ -141,3 +142,14 @@ def test_its_events_name_what_changed(tmp_path: Path) -> None:
     assert watched.changed(1) == {uuid}
     found = watched.one(uuid)
     assert found is not None and found.state is Power.OFF
+
+
+def test_what_a_dead_server_had_half_recorded_is_cleared_away(store: MigrationStore) -> None:
+    spec = Spec(vm="sim-alpha-00003", source=SOURCE, destination=DESTINATION)
+    left = plan(store, spec, check(spec, store)[0], run="r-1")
+    other = planned(store, 4)
+    clear_away("r-2", store)
+    assert store.get(left.id).state is State.PLANNED
+    clear_away("r-1", store)
+    assert store.get(left.id).state is State.CANCELLED and store.get(other.id).state is State.PLANNED
+    check(spec, store)

@@ -31,16 +31,17 @@ _MEMORY_PATIENCE = 20.0
 """Seconds that a VM whose memory is saved waits for the link before it goes on at the source."""
 
 
-def plan(store: MigrationStore, spec: Spec, report: Report) -> Migration:
-    """Records a migration whose checks passed. Raises CheckError if they did not."""
+def plan(store: MigrationStore, spec: Spec, report: Report, *, run: str | None = None) -> Migration:
+    """Records a migration whose checks passed, for a server's run if there is one. Raises CheckError if they did not."""
     report.require()
     if simulated.is_between(spec.source, spec.destination):
         name, facts = simulated.facts(spec, report, store)
-        return store.add(spec.model_copy(update={"vm": name}), facts)
+        return store.add(spec.model_copy(update={"vm": name}), facts.model_copy(update={"run": run}))
     connection = open_uri(spec.source)
     domain = find_domain(connection, spec.vm)
     facts = Facts(
         uuid=domain.UUIDString(),
+        run=run,
         vdisks=report.vdisks,
         domain_xml=power.persistent_profile(domain),
         autostart=bool(domain.autostart()),

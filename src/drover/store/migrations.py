@@ -107,6 +107,13 @@ class MigrationStore:
             row = db.execute(query).mappings().first()
         return None if row is None else _migration(row)
 
+    def planned_by(self, run: str) -> list[Migration]:
+        """Those that were recorded for this run of a server and have not begun."""
+        its = _migrations.c.facts["run"].as_string() == run
+        query = sa.select(_migrations).where(_migrations.c.state == State.PLANNED, its)
+        with self._database.transaction() as db:
+            return [_migration(row) for row in db.execute(query).mappings()]
+
     def count(self) -> dict[str, int]:
         """How many there are, by state."""
         query = sa.select(_migrations.c.state, sa.func.count()).group_by(_migrations.c.state)
