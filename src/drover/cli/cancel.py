@@ -11,6 +11,8 @@ from drover.cli.remote import connected
 from drover.errors import InputError
 from drover.replicator.finish import cancel as cancel_run
 from drover.replicator.run import Run
+from drover.replicator.simulated import cancel as cancel_simulated
+from drover.replicator.simulated import is_between
 from drover.store import MigrationStore
 
 
@@ -27,8 +29,12 @@ def cancel(
     migration = store.get(migration_id)
     if migration.state.ended:
         raise InputError(f"migration {migration.id} is {migration.state} already", remedy="there is nothing to cancel")
-    with store.running(migration), Run(store, migration, lambda _: None) as run:
-        cancel_run(run)
+    if is_between(migration.spec.source, migration.spec.destination):
+        with store.running(migration):
+            cancel_simulated(store, migration)
+    else:
+        with store.running(migration), Run(store, migration, lambda _: None) as run:
+            cancel_run(run)
     _tell(migration.id, migration.spec.vm, json=json)
 
 

@@ -8,7 +8,21 @@ import typer
 from rich.console import Console
 
 from drover import __version__, logs
-from drover.cli import approve, cancel, check, clean, estimate, login, migrate, pause, remote, resume, server, status
+from drover.cli import (
+    approve,
+    cancel,
+    check,
+    clean,
+    estimate,
+    login,
+    migrate,
+    pause,
+    remote,
+    resume,
+    server,
+    status,
+    vms,
+)
 from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
@@ -36,6 +50,7 @@ app.command("what-if")(estimate.what_if)
 app.command("migrate")(migrate.migrate)
 app.command("status")(status.status)
 app.command("report")(report)
+app.command("vms")(vms.vms)
 app.command("approve")(approve.approve)
 app.command("pause")(pause.pause)
 app.command("resume")(resume.resume)

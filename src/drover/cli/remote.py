@@ -125,4 +125,6 @@ def not_at_a_server(verb: str) -> None:
         )
 
 
-_ASKED = {"login", "logout", "status", "migrate", "plan", "pause", "resume", "cancel", "approve", "site", "report"}
+_ASKED = {
+    *("login", "logout", "status", "migrate", "plan", "pause", "resume", "cancel", "approve", "site", "report", "vms"),
+}

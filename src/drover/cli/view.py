@@ -1,5 +1,6 @@
 """Watching a migration: a live view on a terminal, plain lines elsewhere, JSON lines on demand."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from drover.replicator.attended import attended
 from drover.replicator.events import Event, Message, Progress
 from drover.replicator.migrate import migrate
 from drover.replicator.run import Run
+from drover.replicator.simulated import KilledError, is_between
+from drover.replicator.simulated import migrate as migrate_simulated
 from drover.replicator.transport import add_devices
 from drover.store import MigrationStore
 
@@ -52,6 +55,16 @@ def watch(
         if changes:
             migration.spec = changed(migration.spec, dict(changes))
             store.save(migration)
+        if is_between(migration.spec.source, migration.spec.destination):
+            try:
+                migrate_simulated(store, migration, time.time())
+            except KilledError:
+                sys.exit(137)
+            if json:
+                print_json({"event": "finished", **_outcome(migration)})
+            else:
+                show_outcome(migration)
+            return
         if json:
             show = attended(store, migration, lambda event: print_json(event.as_json()))
             with show as observe, Run(store, migration, observe) as run:

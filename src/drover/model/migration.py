@@ -244,6 +244,8 @@ class Facts(BaseModel):
     """What a later run of Drover must know to go on with this migration."""
 
     uuid: str = ""
+    run: str | None = None
+    """The server's run that recorded it."""
     vdisks: list[ReplicaVdisk] = []
     token: int = 0
     """Fencing token: grows with every run, so that an engine of an older run cannot write."""

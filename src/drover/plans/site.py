@@ -6,6 +6,7 @@ from pathlib import Path
 
 import libvirt
 
+from drover.model.inventory import Power
 from drover.model.plan import Plan
 from drover.model.vm import UNLABELLED, Labels, Vm
 from drover.plans.batch import Batch, of_group
@@ -15,6 +16,8 @@ from drover.plans.select import asks_for_labels, select
 from drover.platforms.libvirt.connection import doing, open_uri
 from drover.platforms.libvirt.inventory import describe
 from drover.platforms.libvirt.labels import labels_of
+from drover.platforms.simulated import World, described, is_simulated, parse
+from drover.store.database import data_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +54,12 @@ def look(plan: Plan) -> list[Vm]:
 
     Raises InputError, PlatformError.
     """
+    words = [word for group in plan.groups for word in group.vms] + list(plan.vms)
+    if is_simulated(plan.source):
+        return select(words, _simulated(plan.source), plan.source)
     connection = open_uri(plan.source)
     try:
         with doing(f"listing the VMs of {plan.source}"):
-            words = [word for group in plan.groups for word in group.vms] + list(plan.vms)
             labelled = asks_for_labels(words)
             listed = [_listed(domain, labelled) for domain in connection.listAllDomains()]
         listed.sort(key=lambda one: one.name)
@@ -66,3 +71,12 @@ def look(plan: Plan) -> list[Vm]:
 def _listed(domain: libvirt.virDomain, labelled: bool) -> _Listed:
     labels = labels_of(ET.fromstring(domain.XMLDesc(0))) if labelled else UNLABELLED
     return _Listed(domain.name(), domain.UUIDString(), domain, labels)
+
+
+def _simulated(uri: str) -> list[Vm]:
+    world = World(data_folder())
+    try:
+        found = [described(one.profile, running=one.state is Power.RUNNING) for one in world.vms(parse(uri)).values()]
+    finally:
+        world.close()
+    return sorted(found, key=lambda one: one.name)

@@ -10,6 +10,7 @@ from drover.model.migration import INTERRUPTED, Cutover, CutoverFacts, Facts, Mi
 from drover.platforms.libvirt import power
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.inventory import find_domain, is_running
+from drover.replicator import simulated
 from drover.replicator.arrive import arrive, close_vdisks, get_ready, is_running_at_destination, turn_back
 from drover.replicator.backpressure import lift_write_limits
 from drover.replicator.check import Report
@@ -30,13 +31,17 @@ _MEMORY_PATIENCE = 20.0
 """Seconds that a VM whose memory is saved waits for the link before it goes on at the source."""
 
 
-def plan(store: MigrationStore, spec: Spec, report: Report) -> Migration:
-    """Records a migration whose checks passed. Raises CheckError if they did not."""
+def plan(store: MigrationStore, spec: Spec, report: Report, *, run: str | None = None) -> Migration:
+    """Records a migration whose checks passed, for a run of a server if there is one. Raises CheckError."""
     report.require()
+    if simulated.is_between(spec.source, spec.destination):
+        name, facts = simulated.facts(spec, report, store)
+        return store.add(spec.model_copy(update={"vm": name}), facts.model_copy(update={"run": run}))
     connection = open_uri(spec.source)
     domain = find_domain(connection, spec.vm)
     facts = Facts(
         uuid=domain.UUIDString(),
+        run=run,
         vdisks=report.vdisks,
         domain_xml=power.persistent_profile(domain),
         autostart=bool(domain.autostart()),

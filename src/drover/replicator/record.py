@@ -17,11 +17,12 @@ from drover.store import GroupStore, LinkStore, MigrationStore
 
 
 def record(
-    plan: str, batches: Sequence[Batch], store: MigrationStore, check: Check, *, approval: bool
+    plan: str, batches: Sequence[Batch], store: MigrationStore, check: Check, *, approval: bool, run: str | None = None
 ) -> list[tuple[Group, Batch]]:
     """The batches as they are in the database; those that are new there are checked, all of them, before one is.
 
-    `approval` is whether groups of which the plan does not say it wait for somebody's leave before they cut over.
+    `approval` is whether groups of which the plan does not say it wait for somebody's leave before they cut over; `run`
+    is the server's run that has them recorded.
     Raises CheckError if one cannot be migrated, InputError if the plan is another one than it began as.
     """
     groups = GroupStore(store.folder)
@@ -29,7 +30,7 @@ def record(
     fresh = [batch for batch in batches if batch.name not in known]
     if members := [member for batch in fresh for member in batch.members]:
         specs = [tuned(member.spec, store) for member in members]
-        planned = iter(plan_all(specs, check(specs), store))
+        planned = iter(plan_all(specs, check(specs), store, run=run))
         for batch in fresh:
             rows = [
                 Member(migration=next(planned).id, vm=member.vm, turn=member.turn, delay=member.delay)
@@ -43,12 +44,22 @@ def _or(said: bool | None, default: bool) -> bool:
     return default if said is None else said
 
 
-def plan_all(specs: Sequence[Spec], reports: Sequence[Report], store: MigrationStore) -> list[Migration]:
+def clear_away(run: str, store: MigrationStore) -> None:
+    """Cancels what a server that died had recorded for its run and not yet given to anybody: it changed nothing."""
+    groups = GroupStore(store.folder)
+    for migration in store.planned_by(run):
+        if groups.of(migration.id) is None:
+            store.enter(migration, State.CANCELLED, reason="the server died while it recorded the run")
+
+
+def plan_all(
+    specs: Sequence[Spec], reports: Sequence[Report], store: MigrationStore, *, run: str | None = None
+) -> list[Migration]:
     """All of them, or none."""
     planned: list[Migration] = []
     try:
         for spec, report in zip(specs, reports, strict=True):
-            planned.append(plan(store, spec, report))
+            planned.append(plan(store, spec, report, run=run))
     except DroverError:
         for migration in planned:
             store.enter(migration, State.CANCELLED, reason="another VM that was to go with it could not")

@@ -12,7 +12,7 @@ from drover.server import metrics, openapi, problems
 from drover.server.auditing import Auditing
 from drover.server.conditional import Conditional
 from drover.server.context import Context
-from drover.server.routes import events, health, migrations, people, plans, reports, runs, sites
+from drover.server.routes import events, health, inventory, migrations, people, plans, reports, runs, sites
 from drover.server.tracing import Tracing
 from drover.server.watching import Watching
 from drover.workflows import durable
@@ -48,7 +48,7 @@ def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
     credentials.ask(context.credentials.of)
     problems.install(app)
     openapi.install(app)
-    for part in (people, sites, plans, runs, migrations, reports, events, health):
+    for part in (people, sites, inventory, plans, runs, migrations, reports, events, health):
         app.include_router(part.router)
     app.add_middleware(Auditing, audit=context.audit)
     app.add_middleware(Conditional)

@@ -12,6 +12,7 @@ from drover.store import (
     AnswerStore,
     CredentialStore,
     GroupStore,
+    InventoryStore,
     LiveStore,
     MigrationStore,
     OrderStore,
@@ -35,6 +36,7 @@ class Context:
     runs: RunStore
     sites: SiteStore
     credentials: CredentialStore
+    inventory: InventoryStore
     live: LiveStore
     answers: AnswerStore
 
@@ -52,6 +54,7 @@ class Context:
             runs=RunStore(folder),
             sites=SiteStore(folder),
             credentials=CredentialStore(folder),
+            inventory=InventoryStore(folder),
             live=LiveStore(folder),
             answers=AnswerStore(folder),
         )

@@ -11,7 +11,7 @@ from fastapi import Query
 from drover.errors import InputError
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items in a part")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the part before")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="`next` of the part before")]
 
 
 After = Annotated[str | None, Query(max_length=255, description="`next` of the part before")]
@@ -44,3 +44,21 @@ def position(cursor: str | None) -> tuple[float, str] | None:
         return float(at), str(identity)
     except (binascii.Error, ValueError, TypeError):
         raise InputError(f"{cursor!r} is not a cursor", remedy="take `next` of the part before, or none") from None
+
+
+def cursor_of(*words: str) -> str:
+    """The cursor of what comes after these words, in a list that they order."""
+    return base64.urlsafe_b64encode(json.dumps(words).encode()).decode()
+
+
+def words(cursor: str | None, count: int) -> tuple[str, ...] | None:
+    """So many. Raises InputError."""
+    if cursor is None:
+        return None
+    try:
+        found = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except (binascii.Error, ValueError):
+        found = None
+    if isinstance(found, list) and len(found) == count and all(isinstance(word, str) for word in found):
+        return tuple(found)
+    raise InputError(f"{cursor!r} is not a cursor", remedy="take `next` of the part before, or none")

@@ -1,13 +1,16 @@
 """What the API shows: models of migrations, runs, plans, groups and sites. Times are Unix seconds, sizes bytes."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
 from drover.model.group import Group
+from drover.model.inventory import Power
 from drover.model.migration import Migration, Spec, State
 from drover.model.vm import Vm
+from drover.store.inventory import KeptVm, WatchedSite
 from drover.store.plans import RunKind, RunState, StoredPlan, StoredRun
 
 
@@ -205,3 +208,58 @@ class VmView(BaseModel):
 
 class Vms(Page):
     items: list[VmView]
+
+
+class ListedVdiskView(BaseModel):
+    name: str
+    size: int | None = Field(description="Bytes; null if the platform could not say")
+    format: str
+
+
+class ListedVmView(BaseModel):
+    """A VM of the inventory."""
+
+    site: str
+    uuid: str
+    name: str
+    host: str
+    state: Power
+    memory: int
+    processors: int
+    size: int = Field(description="Bytes of all VDISKs")
+    vdisks: list[ListedVdiskView]
+    networks: list[str]
+    folder: str
+    tags: list[str]
+    changed_at: float
+
+    @classmethod
+    def of(cls, kept: KeptVm) -> Self:
+        fields = {**asdict(kept.vm), "vdisks": [asdict(vdisk) for vdisk in kept.vm.vdisks], "size": kept.vm.size}
+        return cls.model_validate({"site": kept.site, **fields, "changed_at": kept.changed_at})
+
+
+class FreshnessView(BaseModel):
+    """How fresh the list of a site's VMs is: by events since `synced_at` if `fresh`, else as of `gone_since`."""
+
+    site: str
+    fresh: bool
+    synced_at: float | None = Field(description="When all was listed last; null if never")
+    gone_since: float | None = Field(description="Since when the site does not answer; null while it does")
+    reason: str | None
+
+    @classmethod
+    def of(cls, name: str, watched: WatchedSite | None, now: float) -> Self:
+        if watched is None:
+            reason = "nobody has looked at it yet"
+            return cls(site=name, fresh=False, synced_at=None, gone_since=None, reason=reason)
+        return cls(
+            site=name, fresh=watched.is_fresh(now), synced_at=watched.synced_at, gone_since=watched.gone_since,
+            reason=watched.reason,
+        )  # fmt: skip
+
+
+class Inventory(Page):
+    items: list[ListedVmView]
+    total: int = Field(description="VMs that the filters leave")
+    sites: list[FreshnessView]

@@ -6,6 +6,7 @@ from drover.store.cutovers import CutoverStore
 from drover.store.devices import DeviceStore
 from drover.store.forecasts import ForecastStore
 from drover.store.groups import GroupStore
+from drover.store.inventory import InventoryStore
 from drover.store.links import LinkStore
 from drover.store.live import LiveStore
 from drover.store.migrations import MigrationStore
@@ -16,6 +17,7 @@ from drover.store.sites import SiteStore
 from drover.store.vault import Vault
 
 __all__ = [
-    "AnswerStore", "CredentialStore", "CutoverStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore",
-    "LiveStore", "MigrationStore", "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore", "Vault",
+    "AnswerStore", "CredentialStore", "CutoverStore", "DeviceStore", "ForecastStore", "GroupStore", "InventoryStore",
+    "LinkStore", "LiveStore", "MigrationStore", "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore",
+    "Vault",
 ]  # fmt: skip

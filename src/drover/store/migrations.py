@@ -119,6 +119,22 @@ class MigrationStore:
         with self._database.transaction() as db:
             return [_migration(row) for row in db.execute(query).mappings()]
 
+    def of_vm(self, uuid: str) -> Migration | None:
+        """The migration of the VM with this UUID that has not ended; None if there is none."""
+        ended = [state for state in State if state.ended]
+        its = _migrations.c.facts["uuid"].as_string() == uuid
+        query = sa.select(_migrations).where(_migrations.c.state.not_in(ended), its).limit(1)
+        with self._database.transaction() as db:
+            row = db.execute(query).mappings().first()
+        return None if row is None else _migration(row)
+
+    def planned_by(self, run: str) -> list[Migration]:
+        """Those that were recorded for this run of a server and have not begun."""
+        its = _migrations.c.facts["run"].as_string() == run
+        query = sa.select(_migrations).where(_migrations.c.state == State.PLANNED, its)
+        with self._database.transaction() as db:
+            return [_migration(row) for row in db.execute(query).mappings()]
+
     def count(self) -> dict[str, int]:
         """How many there are, by state."""
         query = sa.select(_migrations.c.state, sa.func.count()).group_by(_migrations.c.state)

@@ -8,13 +8,16 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from drover import logs
 from drover.model.migration import COPIED, State
 from drover.plans.course import End
 from drover.replicator.attended import BEGUN
 from drover.replicator.record import end
+from drover.replicator.simulated import is_between
 from drover.store import LiveStore, MigrationStore
+from drover.workflows.simulated import SimulatedProcess
 
 _LOOK = 0.3
 """Seconds between two looks at a migration."""
@@ -24,7 +27,16 @@ _STILL = (State.PAUSED, State.FAILED)
 
 _log = logs.logger("workflows")
 
-Start = Callable[[str, float], "subprocess.Popen[bytes]"]
+
+class Process(Protocol):
+    """What runs a migration."""
+
+    def poll(self) -> int | None:
+        """None while it runs; below 0 if it was killed."""
+        ...
+
+
+Start = Callable[[str, float], Process]
 """Starts the process of a migration that was begun at that time (Unix seconds)."""
 
 
@@ -39,7 +51,7 @@ async def attend(
     store, begin = MigrationStore(), start or start_process
     looks = 0
     live = LiveStore(store.folder)
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     found = False
     while True:
         if process is not None:
@@ -61,9 +73,16 @@ async def attend(
         await asyncio.sleep(_LOOK)
 
 
-def start_process(migration_id: str, since: float) -> "subprocess.Popen[bytes]":
-    """`drover resume`, in a session of its own; its log, and what it prints of a crash, is in the data folder."""
+def start_process(migration_id: str, since: float) -> Process:
+    """`drover resume`, in a session of its own; its log, and what it prints of a crash, is in the data folder.
+
+    A simulated migration is a thread instead, and dies with the server: a process for each of thousands costs more
+    than all that is simulated.
+    """
     store = MigrationStore()
+    migration = store.get(migration_id)
+    if is_between(migration.spec.source, migration.spec.destination):
+        return SimulatedProcess(store, migration, since)
     with (store.folder / f"{migration_id}.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "drover", "resume", migration_id, "--json"],

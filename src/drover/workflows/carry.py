@@ -19,7 +19,7 @@ from drover.plans.course import Course, End, Planned, Turn
 from drover.plans.file import parse
 from drover.plans.site import at_source
 from drover.replicator.check import Report, together
-from drover.replicator.record import plan_all, planned, record, tuned
+from drover.replicator.record import clear_away, plan_all, planned, record, tuned
 from drover.store import LiveStore, MigrationStore, OrderStore, PlanStore, RunStore, SiteStore
 from drover.store.plans import RunKind, RunState, StoredRun
 from drover.workflows.attend import attend
@@ -133,11 +133,13 @@ def prepare(run_id: str) -> dict[str, Any] | None:
 
 def _recorded(run: StoredRun, heard: "_Failures") -> dict[str, Any]:
     store = MigrationStore()
+    if not run.migrations and run.kind is not RunKind.MIGRATION:
+        clear_away(run.id, store)
     if run.kind is RunKind.PLAN:
         stored = PlanStore().get(run.target["plan"], run.target["version"])
         resolved = at_source(at_sites(parse(stored.text, f"plan {stored.name}, version {stored.version}")))
         recorded = record(
-            stored.name, resolved.batches, store, lambda specs: _check(specs, store, heard), approval=True
+            stored.name, resolved.batches, store, lambda specs: _check(specs, store, heard), approval=True, run=run.id
         )
         batches = [planned(group, batch, store) for group, batch in recorded]
         parts = parts_of(resolved, store.folder).model_dump(mode="json")
@@ -152,8 +154,8 @@ def _recorded(run: StoredRun, heard: "_Failures") -> dict[str, Any]:
         migration = store.get(run.migrations[0] if run.migrations else run.target["migration"])
     else:
         specs = [tuned(Spec.model_validate(run.target["spec"]), store)]
-        (migration,) = plan_all(specs, _check(specs, store, heard), store)
-        # A death between these two leaves a planned migration that nobody runs: it changed nothing.
+        (migration,) = plan_all(specs, _check(specs, store, heard), store, run=run.id)
+        # A death between these two leaves a planned migration that the next attempt clears away.
         RunStore().change(run.id, migrations=[migration.id])
     return {"at_once": 1, "batches": [_fields(Planned(name=migration.spec.vm, members=(migration.id,)))]}
 

@@ -10,6 +10,7 @@ from drover.model.vm import Vm
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.host import Host, host_of
 from drover.platforms.libvirt.inventory import describe, find_domain
+from drover.replicator import simulated
 from drover.replicator.check import destination, devices, link, profile, source
 from drover.replicator.check.report import Report
 from drover.store import MigrationStore
@@ -23,6 +24,10 @@ def check(spec: Spec, store: MigrationStore, device_paths: Sequence[str] = ()) -
 
     `device_paths` are those of transport devices at the source's host.
     """
+    if simulated.is_between(spec.source, spec.destination):
+        report, vm = simulated.check(spec, store)
+        _not_migrating(spec, vm, store)
+        return report, vm
     if _same(spec.source, spec.destination):
         raise InputError(f"the source and the destination are the same site, {spec.source}", remedy="give two sites")
     with_source, with_destination = open_uri(spec.source), open_uri(spec.destination)
@@ -55,12 +60,11 @@ def _same(one: str, other: str) -> bool:
 
 
 def _not_migrating(spec: Spec, vm: Vm, store: MigrationStore) -> None:
-    for migration in store.all(include_ended=False):
-        if migration.facts.uuid == vm.uuid:
-            raise InputError(
-                f"{vm.name} is already migrating as {migration.id} ({migration.state})",
-                remedy=f"go on with `drover resume {migration.id}`, or end it with `drover cancel {migration.id}`",
-            )
+    if (migration := store.of_vm(vm.uuid)) is not None:
+        raise InputError(
+            f"{vm.name} is already migrating as {migration.id} ({migration.state})",
+            remedy=f"go on with `drover resume {migration.id}`, or end it with `drover cancel {migration.id}`",
+        )
     if spec.vm not in (vm.name, vm.uuid):
         raise InputError(f"there is no VM {spec.vm!r} at {spec.source}")
 

@@ -30,10 +30,14 @@ async def events(
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
     migration: Annotated[list[str], Query(description="Only of these")] = [],  # noqa: B006
 ) -> AsyncIterable[ServerSentEvent]:
-    """Every change of a migration (`happened`) and its progress (`progress`), from now or after `Last-Event-ID`."""
+    """Every change of a migration (`happened`) and its progress (`progress`), from now or after `Last-Event-ID`.
+
+    `inventory` names a site whose VMs changed, or that is gone or back: `GET /v1/vms` tells the rest.
+    """
     known = last_event_id is not None and last_event_id.isdecimal()
     number = int(last_event_id) if known and last_event_id else await run_in_threadpool(stores.migrations.newest_event)
     told_at, deadline = time.time(), time.monotonic() + _LONGEST
+    revisions = await run_in_threadpool(_revisions, stores, identity)
     while time.monotonic() < deadline:
         seen, happened, progress = await run_in_threadpool(_news, stores, identity, number, told_at, set(migration))
         for at, body in happened:
@@ -43,7 +47,11 @@ async def events(
         for body in progress:
             told_at = max(told_at, body["at"])
             yield ServerSentEvent(data=body, event="progress")
-        if not happened and not progress:
+        before, revisions = revisions, await run_in_threadpool(_revisions, stores, identity)
+        changed = [name for name, revision in revisions.items() if before.get(name) != revision]
+        for name in changed:
+            yield ServerSentEvent(data={"site": name, "revision": revisions[name]}, event="inventory")
+        if not happened and not progress and not changed:
             yield ServerSentEvent(comment="still here")
         await asyncio.sleep(_LOOK)
 
@@ -64,6 +72,11 @@ def _news(
         [(at, body) for at, body in news if visible[body["migration"]]],
         [body for name, body in progress.items() if visible[name]],
     )
+
+
+def _revisions(stores: Context, identity: Identity) -> dict[str, int]:
+    sites = stores.inventory.sites()
+    return {name: one.revision for name, one in sites.items() if identity.scope.allows_site(name)}
 
 
 def _visible(stores: Context, identity: Identity, migration: str) -> bool:

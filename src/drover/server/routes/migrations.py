@@ -16,6 +16,8 @@ from drover.model.settings import Settings
 from drover.model.texts import explained
 from drover.replicator.finish import cancel as cancel_run
 from drover.replicator.run import Run
+from drover.replicator.simulated import cancel as cancel_simulated
+from drover.replicator.simulated import is_between
 from drover.replicator.window import free_of_windows
 from drover.server.access import Operator, Viewer
 from drover.server.context import Context, Stores
@@ -170,8 +172,12 @@ def cancel(
             raise ConflictError(f"{found.id} is {found.state} already", remedy="there is nothing to cancel")
         if stores.migrations.is_running(found.id):
             raise ConflictError(f"{found.id} is running", remedy="pause it first")
-        with stores.migrations.running(found), Run(stores.migrations, found, lambda _: None) as run:
-            cancel_run(run)
+        if is_between(found.spec.source, found.spec.destination):
+            with stores.migrations.running(found):
+                cancel_simulated(stores.migrations, found)
+        else:
+            with stores.migrations.running(found), Run(stores.migrations, found, lambda _: None) as run:
+                cancel_run(run)
         return _view(stores, found.id)
 
     return once(stores, identity, request, idempotency_key, None, MigrationView, act)

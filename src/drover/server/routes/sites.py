@@ -9,11 +9,12 @@ from drover.errors import InputError
 from drover.model.credentials import Credentials
 from drover.platforms.libvirt.connection import doing, open_uri
 from drover.platforms.libvirt.inventory import describe
+from drover.platforms.simulated import is_simulated, parse
 from drover.server.access import Administrator, Viewer
 from drover.server.conditional import IfMatch, etag, require
 from drover.server.context import Context, Stores
 from drover.server.paging import After, Limit, part
-from drover.server.problems import MissingError, answers
+from drover.server.problems import ConflictError, MissingError, answers
 from drover.server.views import Sites, SiteView, Vms, VmView
 from drover.store.sites import Site
 
@@ -22,7 +23,9 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
 class NewSite(BaseModel):
-    uri: Annotated[str, Field(pattern=r"^qemu(\+[a-z]+)?://\S*$", max_length=1000, examples=["qemu+ssh://h/system"])]
+    uri: Annotated[
+        str, Field(pattern=r"^(qemu(\+[a-z]+)?|simulated)://\S*$", max_length=1000, examples=["qemu+ssh://h/system"])
+    ]
 
 
 @router.get("", responses=answers())
@@ -50,6 +53,8 @@ def put_site(
     name: Name, body: NewSite, _: Administrator, stores: Stores, response: Response, if_match: IfMatch = None
 ) -> SiteView:
     """Add a site, or give it another URI, for which its credentials have to be given again."""
+    if is_simulated(body.uri):
+        parse(body.uri)
     require(if_match, _view(stores, name), f"the site {name}")
     if stores.sites.put(Site(name=name, uri=body.uri)):
         response.status_code = 201
@@ -89,7 +94,7 @@ def remove_site(name: Name, _: Administrator, stores: Stores, if_match: IfMatch 
     stores.sites.remove(name)
 
 
-@router.get("/{name}/vms", responses=answers(404, 502))
+@router.get("/{name}/vms", responses=answers(404, 409, 502))
 def vms(name: Name, identity: Viewer, stores: Stores, limit: Limit = 100, after: str | None = None) -> Vms:
     """The VMs at a site as they are now, by name; `after` is `next` of the part before."""
     try:
@@ -98,6 +103,8 @@ def vms(name: Name, identity: Viewer, stores: Stores, limit: Limit = 100, after:
         raise MissingError(error.message, remedy=error.remedy) from None
     if not identity.scope.allows_site(name):
         raise MissingError(f"there is no site {name!r}", remedy="`GET /v1/sites` lists those that you may see")
+    if is_simulated(site.uri):
+        raise ConflictError(f"{name} is simulated: it is not asked live", remedy=f"`GET /v1/vms?site={name}`")
     connection = open_uri(site.uri)
     try:
         with doing(f"listing the VMs of {name}"):
