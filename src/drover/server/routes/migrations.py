@@ -62,7 +62,7 @@ def migrations(
     """The migrations, newest first."""
     found = stores.migrations.page(limit=limit, before=position(cursor), states=state, vm=vm)
     following = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
-    groups = {member.migration: group for group in stores.groups.all() for member in group.members}
+    groups = stores.groups.of_all([one.id for one in found])
     allowed = [one for one in found if _may_see(stores, identity, one, groups.get(one.id))]
     progress = stores.live.newest([one.id for one in allowed if not one.state.ended])
     views = [MigrationView.of(one, _id(groups.get(one.id)), progress.get(one.id)) for one in allowed]
