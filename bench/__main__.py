@@ -25,6 +25,7 @@ from bench import (
     probe,
     ratios,
     report,
+    scale,
     second,
     strangers,
     wan,
@@ -142,6 +143,7 @@ _SIZED: dict[str, Callable[[bool], str]] = {
     "memory": _sized("memory", memory.measure, ratios.describe_memory),
     "device": _sized("device", device.measure, device.describe),
     "probe": _sized("probe", probe.measure, probe.describe),
+    "scale": _sized("scale", scale.measure, scale.describe),
 }
 _PARTS: dict[str, Callable[[], str]] = {
     "guest": _guest,

@@ -24,6 +24,7 @@ TITLES = {
     "probe": "(l) Probes of the link, against the emulator's truth",
     "observe": "(m) Observation, against the goal",
     "estimate": "(n) Forecasts against outcomes",
+    "scale": "(o) The management server at scale, against the goals",
 }
 _HEAD = """\
 # Results

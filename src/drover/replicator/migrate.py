@@ -32,7 +32,7 @@ _MEMORY_PATIENCE = 20.0
 
 
 def plan(store: MigrationStore, spec: Spec, report: Report, *, run: str | None = None) -> Migration:
-    """Records a migration whose checks passed, for a run of a server if there is one. Raises CheckError."""
+    """Records a migration whose checks passed, `run` being the server's. Raises CheckError if they did not."""
     report.require()
     if simulated.is_between(spec.source, spec.destination):
         name, facts = simulated.facts(spec, report, store)

@@ -29,6 +29,9 @@ _LOOK = 0.05
 _HEARD = 0.5
 """Seconds after which a pause is heard."""
 
+WAITED = "the simulation waited "
+"""A note in the history: for what would have been copied, in real seconds; the rest of its time is Drover's own."""
+
 
 class KilledError(BaseException):
     """The process that migrates dies here, without a word."""
@@ -123,6 +126,7 @@ class _Run:
         self.source, self.destination = parse(self.migration.spec.source), parse(self.migration.spec.destination)
         self.uuid, self.barrier = self.migration.facts.uuid, Barrier(self.migration, self.store.folder)
         self.live = LiveStore(self.store.folder)
+        self.waited = 0.0
 
     def to_the_end(self) -> None:
         facts = self.migration.facts
@@ -144,6 +148,7 @@ class _Run:
                 self.back_at_the_source(error)
                 self.store.note(self.migration, f"{self.migration.spec.vm} runs on at the source: {error}")
         self.world.drop(self.uuid)
+        self.store.note(self.migration, f"{WAITED}{self.waited:.3f} s")
         self.store.enter(self.migration, State.FINISHED)
 
     def back_at_the_source(self, error: BaseException) -> None:
@@ -258,6 +263,7 @@ class _Run:
         self.barrier.runs()
 
     def _wait(self, virtual: float) -> None:
+        self.waited += virtual / self.source.speed
         until = time.monotonic() + virtual / self.source.speed
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _HEARD))

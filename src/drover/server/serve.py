@@ -49,6 +49,8 @@ def serve(
     assert config.ssl is not None
     config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
     listening = config.bind_socket()
+    # asyncio does it for its own sockets only; without it a body waits 40 ms until its head is acknowledged.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     server = _Server(config, lambda: on_start(first, listening.getsockname()[1]))
     server.run(sockets=[listening])
     if not server.started:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -44,6 +45,7 @@ _approvals = sa.Table(
     sa.Column("at", sa.Float),
 )
 """Of groups that cut over only when somebody has said so; `by` and `at` are who and when."""
+_ORDER = (_members.c.turn, _members.c.vm)
 _NEXT = {
     Phase.GATHERING: (Phase.STOPPING, Mark.READY),
     Phase.STOPPING: (Phase.LEAVING, Mark.VERIFIED),
@@ -89,8 +91,14 @@ class GroupStore:
     def all(self) -> list[Group]:
         """Newest first."""
         with self._database.transaction() as db:
-            rows = db.execute(sa.select(_groups).order_by(_groups.c.created_at.desc())).mappings().all()
-            return [_group(db, row) for row in rows]
+            return _with_members(db, sa.select(_groups).order_by(_groups.c.created_at.desc()))
+
+    def of_all(self, migrations: Sequence[str]) -> dict[str, Group]:
+        """The groups of these migrations, by migration; those that are in none are left out."""
+        theirs = sa.select(_members.c.group).where(_members.c.migration.in_(migrations))
+        with self._database.transaction() as db:
+            found = _with_members(db, sa.select(_groups).where(_groups.c.id.in_(theirs)))
+        return {member.migration: group for group in found for member in group.members}
 
     def of(self, migration: str) -> Group | None:
         """The group that a migration is in, as it stands now."""
@@ -164,11 +172,25 @@ def members_of(plan: str | None, group: str | None) -> sa.Select[str]:
     return query if group is None else query.where(_groups.c.id == group)
 
 
+def _with_members(db: sa.Connection, query: "sa.Select[Any]") -> list[Group]:
+    """Two queries, however many groups there are."""
+    rows = db.execute(query).mappings().all()
+    ids = query.with_only_columns(_groups.c.id).order_by(None)
+    members: dict[str, list[sa.RowMapping]] = {}
+    for member in db.execute(sa.select(_members).where(_members.c.group.in_(ids)).order_by(*_ORDER)).mappings():
+        members.setdefault(member["group"], []).append(member)
+    return [_made(row, members.get(row["id"], [])) for row in rows]
+
+
 def _group(db: sa.Connection, row: sa.RowMapping) -> Group:
-    query = sa.select(_members).where(_members.c.group == row["id"]).order_by(_members.c.turn, _members.c.vm)
+    query = sa.select(_members).where(_members.c.group == row["id"]).order_by(*_ORDER)
+    return _made(row, db.execute(query).mappings().all())
+
+
+def _made(row: sa.RowMapping, rows: Sequence[sa.RowMapping]) -> Group:
     members = [
         Member(**{key: value for key, value in member.items() if key != "group"} | {"mark": Mark(member["mark"])})
-        for member in db.execute(query).mappings()
+        for member in rows
     ]
     return Group(
         id=row["id"],

@@ -33,6 +33,8 @@ def launch(folder: Path, *, runs_at_once: int) -> None:
         executor_id="server",
         serializer=DBOSPortableJSONSerializer(),
         log_level="WARNING",
+        # Threads that wait take memory: workflows are coroutines, and what blocks is short.
+        max_executor_threads=32,
         notification_listener_polling_interval_sec=0.25,
         enable_otlp=False,
     )

@@ -77,7 +77,7 @@ def migrations(
         limit=limit, before=position(cursor), states=state, vm=vm, plan=plan, group=group, sites=uris
     )
     following = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
-    groups = {member.migration: group for group in stores.groups.all() for member in group.members}
+    groups = stores.groups.of_all([one.id for one in found])
     allowed = [one for one in found if may_see(stores, identity, one, groups.get(one.id))]
     progress = stores.live.newest([one.id for one in allowed if not one.state.ended])
     waits = stores.orders.waits([one.id for one in allowed])
