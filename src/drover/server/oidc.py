@@ -115,7 +115,7 @@ class Oidc:
         return str(url), self._seal({**begun, "challenge": challenge, "port": port})
 
     def finish(self, query: Mapping[str, str], cookie: str | None) -> tuple[Person, str, int | None]:
-        """Who logged in, the challenge that their log-in began with, and the port. Raises AccessError, UpstreamError."""
+        """Who logged in, the challenge it began with, and the port. Raises AccessError, UpstreamError."""
         begun = self._open(cookie or "", BEGUN_LASTS)
         if not secrets.compare_digest(query.get("state", "").encode(), str(begun["state"]).encode()):
             raise AccessError("this answer belongs to another log-in", remedy="begin again, in one window")
