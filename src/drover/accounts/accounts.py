@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from drover.accounts import attempts, credentials, passwords
+from drover.accounts import attempts, credentials, external, passwords
 from drover.accounts.errors import AccessError
 from drover.accounts.identity import Identity, Token, User
 from drover.accounts.roles import EVERYTHING, Role, Scope
@@ -63,6 +63,29 @@ class Accounts:
             if not db.execute(users.update().where(same).values(password=hashed)).rowcount:
                 raise wrong
             attempts.succeeded(db, name=name, source=source)
+            secret, session = credentials.add_session(db, name, self._clock())
+        user = as_user(row)
+        return secret, Identity(name, user.role, user.scope, "session", user.must_change_password, session)
+
+    def vouched(self, issuer: str, subject: str, wanted_name: str, role: Role) -> str:
+        """The name of a user whom an identity provider vouches for, who is made at the first time and has this role.
+
+        Raises AccessError if they may not log in, InputError if the role cannot be theirs.
+        """
+        with self._database.transaction() as db:
+            exclusive(db, users)
+            name, new = external.known_as(db, issuer, subject, wanted_name, role, self._clock())
+        if not new and self.user(name).role is not role:
+            self.change_user(name, role=role)
+        return name
+
+    def session_of(self, name: str) -> tuple[str, Identity]:
+        """A session's secret and whose it is, for a user whose log-in was proved. Raises AccessError."""
+        with self._database.transaction() as db:
+            exclusive(db, users)
+            row = _find(db, name)
+            if row is None or row["disabled"]:
+                raise AccessError(f"{name} may not log in any more", remedy="ask an administrator of the server")
             secret, session = credentials.add_session(db, name, self._clock())
         user = as_user(row)
         return secret, Identity(name, user.role, user.scope, "session", user.must_change_password, session)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from drover.cli import options, servers
+from drover.cli.browser import session_by_browser
 from drover.cli.output import print_json
 from drover.cli.remote import Remote, given_authority
 from drover.cli.typed import secret_text
@@ -22,13 +23,16 @@ Url = Annotated[str, typer.Argument(metavar="URL", help="The server, as in https
 
 def login(
     url: Url,
-    name: Annotated[str, typer.Option("--name", metavar="NAME", prompt=True, help="The user.")],
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The user. Default: asked.")] = None,
     password_file: Annotated[
         Path | None,
         typer.Option(
             "--password-file", metavar="FILE", help=f"Where it is, - for stdin. Default: {PASSWORD}, or asked."
         ),
     ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser", help="Log in at the server's identity provider, with the browser.")
+    ] = False,
     authority: Annotated[
         Path | None,
         typer.Option(
@@ -47,9 +51,13 @@ def login(
             pem = authority.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"cannot read {authority}: {error}", remedy="name the server's authority.pem") from None
-    if (password := os.environ.get(PASSWORD)) is None or password_file is not None:
-        password = secret_text("password", password_file, confirm=False)
-    session = Remote(url, None, pem).post("/v1/sessions", {"name": name, "password": password})
+    anybody, password = Remote(url, None, pem), ""
+    if browser:
+        session = session_by_browser(anybody)
+    else:
+        name = name or str(typer.prompt("Name"))
+        password = _password(password_file)
+        session = anybody.post("/v1/sessions", {"name": name, "password": password})
     remote = Remote(url, session["secret"], pem)
     if session["must_change_password"]:
         new = typer.prompt("This was a one-time password. New password", hide_input=True, confirmation_prompt=True)
@@ -65,6 +73,11 @@ def login(
     Console(highlight=False).print(
         f"{session['name']} ({session['role']}) is logged in for 30 days; ask it as in `drover --server {url} status`"
     )
+
+
+def _password(file: Path | None) -> str:
+    given = os.environ.get(PASSWORD)
+    return given if given is not None and file is None else secret_text("password", file, confirm=False)
 
 
 def logout(url: Url, json: options.Json = False) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from drover import logs
-from drover.cli import options
+from drover.cli import oidc_options, options
 from drover.cli.output import print_json
 from drover.errors import InputError
 from drover.store.database import data_folder
@@ -37,6 +37,13 @@ def server(
             help="The key of the secrets in the database. Default: vault.key in the data folder, made at first start.",
         ),
     ] = None,
+    oidc_issuer: oidc_options.Issuer = None,
+    oidc_client_id: oidc_options.ClientId = None,
+    oidc_client_secret_file: oidc_options.SecretFile = None,
+    oidc_role: oidc_options.RoleOf = [],  # noqa: B006
+    oidc_claim: oidc_options.Claim = "groups",
+    oidc_authority: oidc_options.AuthorityFile = None,
+    public_url: oidc_options.PublicUrl = None,
     log_format: Annotated[
         str, typer.Option("--log-format", metavar="json|text", envvar=logs.FORMAT, help="Of what goes to stderr.")
     ] = "text",
@@ -68,6 +75,16 @@ def server(
     else:
         files = certificates.own(folder / "tls", [*name, host])
 
+    provider = oidc_options.provider(
+        issuer=oidc_issuer,
+        client_id=oidc_client_id,
+        secret_file=oidc_client_secret_file,
+        roles=oidc_role,
+        claim=oidc_claim,
+        authority=oidc_authority,
+        public_url=public_url or f"https://{next(iter(name), host)}:{port}",
+    )
+
     def say(password: str | None, at: int) -> None:
         address = f"https://{f'[{host}]' if ':' in host else host}:{at}"
         if json:
@@ -84,4 +101,4 @@ def server(
                 "it is not shown again"
             )
 
-    serve(folder, host=host, port=port, files=files, runs_at_once=runs_at_once, on_start=say)
+    serve(folder, host=host, port=port, files=files, runs_at_once=runs_at_once, on_start=say, provider=provider)

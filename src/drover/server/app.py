@@ -12,7 +12,9 @@ from drover.server import metrics, openapi, problems
 from drover.server.auditing import Auditing
 from drover.server.conditional import Conditional
 from drover.server.context import Context
+from drover.server.oidc import Oidc
 from drover.server.routes import events, health, inventory, migrations, people, plans, reports, runs, sites
+from drover.server.routes import oidc as oidc_routes
 from drover.server.tracing import Tracing
 from drover.server.watching import Watching
 from drover.workflows import durable
@@ -24,7 +26,7 @@ Log in with `POST /v1/sessions`, or make a token with `POST /v1/tokens`; either'
 `Authorization: Bearer`. Errors are problem details (RFC 9457) with a `remedy`. Times are Unix seconds, sizes bytes."""
 
 
-def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
+def application(context: Context, *, runs_at_once: int = 100, oidc: Oidc | None = None) -> FastAPI:
     """The server for these stores. While it is served its workflows run: one at a time in a process."""
 
     watching = Watching(context.folder)
@@ -44,11 +46,12 @@ def application(context: Context, *, runs_at_once: int = 100) -> FastAPI:
         servers=[{"url": "/"}],
     )  # fmt: skip
     app.state.context = context
+    app.state.oidc = oidc
     app.state.registry = metrics.registry(context, lambda: watching.unreachable)
     credentials.ask(context.credentials.of)
     problems.install(app)
     openapi.install(app)
-    for part in (people, sites, inventory, plans, runs, migrations, reports, events, health):
+    for part in (people, oidc_routes, sites, inventory, plans, runs, migrations, reports, events, health):
         app.include_router(part.router)
     app.add_middleware(Auditing, audit=context.audit)
     app.add_middleware(Conditional)

@@ -87,6 +87,7 @@ _SPEC = {
 
 BY_SCHEMA: dict[str, Any] = {
     "AuditEntries": {"items": [_ENTRY], "next": None},
+    "Code": {"code": "gAAAAABEXAMPLE", "verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"},
     "Credentials": {"user": "drover", "password": "what libvirt asks for"},
     "GroupView": {**_GROUP, "waits_for_approval": False},
     "Groups": {"items": [_GROUP], "next": None},
@@ -107,6 +108,7 @@ BY_SCHEMA: dict[str, Any] = {
     "NewSite": {"uri": "qemu+ssh://root@berlin/system"},
     "NewToken": {"name": "ci", "role": "viewer", "scope": _SCOPE, "expires_in_seconds": 7776000},
     "NewUser": {"name": "alice", "role": "operator", "scope": _SCOPE},
+    "Offer": {"enabled": True, "issuer": "https://login.example.org/realms/office"},
     "OneTime": {"one_time_password": "abc234-def567-ghj892-kmn345"},
     "PlanView": _PLAN,
     "Plans": {"items": [_PLAN], "next": None},

@@ -40,6 +40,10 @@ class PreconditionError(DroverError):
     """It has changed since it was read."""
 
 
+class UpstreamError(DroverError):
+    """Another server that is needed does not answer as it should."""
+
+
 _STATUS: dict[type[DroverError], int] = {
     AccessError: 401,
     ForbiddenError: 403,
@@ -52,6 +56,7 @@ _STATUS: dict[type[DroverError], int] = {
     MigrationError: 409,
     InputError: 422,
     PlatformError: 502,
+    UpstreamError: 502,
 }
 MEDIA = "application/problem+json"
 

@@ -12,11 +12,19 @@ from drover.errors import DroverError
 from drover.server.app import application
 from drover.server.certificates import Files
 from drover.server.context import Context
+from drover.server.oidc import Oidc, Provider
 from drover.store import Vault
 
 
 def serve(
-    folder: Path, *, host: str, port: int, files: Files, runs_at_once: int, on_start: Callable[[str | None, int], None]
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    files: Files,
+    runs_at_once: int,
+    on_start: Callable[[str | None, int], None],
+    provider: Provider | None = None,
 ) -> None:
     """Serves until it is stopped. Raises DroverError if it cannot begin.
 
@@ -27,7 +35,7 @@ def serve(
     Vault(folder).open()
     first = context.accounts.first_start()
     config = uvicorn.Config(
-        application(context, runs_at_once=runs_at_once),
+        application(context, runs_at_once=runs_at_once, oidc=Oidc(provider, folder) if provider else None),
         host=host,
         port=port,
         ssl_certfile=files.certificate,
