@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from drover.model.plan import Plan
 from drover.plans.file import dump, load, parse
 from drover.strict_yaml import LARGEST
 
+SCHEMA = jsonschema_rs.validator_for(Plan.model_json_schema())
 HEAD = "version: 1\nplan: berlin-to-munich\nfrom: qemu+ssh://berlin/system\nto: qemu+ssh://munich/system\n"
 WHOLE = (
     HEAD
@@ -253,7 +255,12 @@ def draw_some(draw: st.DrawFn) -> dict[str, Any]:
 @given(plans())
 def test_a_plan_that_is_written_is_read_as_the_same(fields: dict[str, Any]) -> None:
     plan = Plan.model_validate(fields)
-    assert parse(dump(plan), "written") == plan
+    written = dump(plan)
+    assert parse(written, "written") == plan
+    assert dump(parse(written, "again")) == written
+    # Editors and programs take what Drover takes, as it was given and as it is exported.
+    for text in (fields, plan.model_dump(mode="json", by_alias=True, exclude_defaults=True)):
+        assert list(SCHEMA.iter_errors(text)) == []
 
 
 @settings(deadline=None)

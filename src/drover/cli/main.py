@@ -12,6 +12,8 @@ from drover.cli import approve, cancel, check, clean, estimate, login, migrate, 
 from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
+from drover.cli.plan_file import export as export_plan
+from drover.cli.plan_file import validate as validate_plan
 from drover.cli.plan_run import run as run_plan
 from drover.cli.site import app as site
 from drover.errors import DroverError
@@ -38,6 +40,8 @@ app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.add_typer(site, name="site")
 plan.command("run")(run_plan)
+plan.command("validate")(validate_plan)
+plan.command("export")(export_plan)
 app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
 app.add_typer(alerts, name="alerts")
