@@ -73,6 +73,19 @@ def test_a_plan_is_validated_and_exported_without_a_site(tmp_path: Path) -> None
         run("validate", path)
 
 
+def test_hours_limits_and_profiles_are_shown(file: Path) -> None:
+    file.write_text(
+        PLAN + "timezone: UTC\nwindows: [{days: [sat], from: 22:00, to: 04:00}]\nprofile: {name: '{name}-m', cpus: 2}\n"
+        "settings: {bandwidth: {schedule: [{from: 08:00, to: 18:00, limit: 50mbit}]}}\n"
+    )
+    shown = " ".join(run("show", file).split())
+    for words in ("windows sat 22:00–04:00 UTC", "50mbit mon-sun 08:00–18:00 UTC", "profile name {name}-m, cpus 2"):
+        assert words in shown
+    first = json.loads(run("show", file, "--json"))["batches"][0]["members"][0]["settings"]
+    assert first["windows"] == [{"days": ["sat"], "from": "22:00", "to": "04:00", "timezone": "UTC"}]
+    assert first["profile"]["cpus"] == 2
+
+
 def test_where_everything_goes_is_in_the_table(file: Path) -> None:
     lines = [" ".join(line.split()) for line in run("show", file).splitlines()]
     assert lines[0] == "move: from a:/// to b:///, 4 VMs at once"

@@ -68,6 +68,14 @@ def test_the_plan_in_the_readme_is_one() -> None:
     assert [group.group for group in plan.groups] == ["database", "shop"]
 
 
+def test_the_plan_in_the_reference_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plans.md").read_text()
+    plan = parse(page.split("```yaml\n")[1].split("```")[0], "plans.md")
+    assert parse(dump(plan), "again") == plan
+    assert plan.settings.bandwidth is not None and len(plan.settings.bandwidth.schedule) == 2
+    assert plan.exceptions[1].windows == () and plan.exceptions[1].profile.off
+
+
 WRONG: dict[str, tuple[str, int, str, str]] = {
     "a field that is not known": (HEAD + "vms: [a]\nsetings: {}\n", 6, "setings: there is no such", "settings"),
     "a setting that is not known": (HEAD + "vms: [a]\nsettings: {bandwith: 1mbit}\n", 6, "gs.bandwith", "bandwidth"),
