@@ -84,11 +84,13 @@ def profile_at(site: str, vm: Vm, name: str) -> ET.Element:
 
 def test_a_group_arrives_equal_in_its_window_and_one_with_another_profile(shop: list[Vm], tmp_path: Path) -> None:
     opens = time.time() + 20
-    window = [datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S") for at in (opens, opens + 7200)]
+    window = [datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S") for at in (opens, opens + 7200, opens - 3600)]
     other, there = shop[2], f"{shop[2].name}-m"
     more = (
         f"windows: [{{from: {window[0]}, to: {window[1]}, timezone: UTC}}]\nexceptions:\n  - vms: [{other.name}]\n"
         "    profile: {name: '{name}-m', cpus: 2, memory: 160MiB, mac: new, autostart: on}\n"
+        f"  - vms: [{shop[0].name}]\n    settings:\n      bandwidth:\n        schedule:\n"
+        f"          - {{from: {window[2]}, to: {window[0]}, timezone: UTC, limit: 400mbit}}\n"
     )
     process = Drover(shop[0].data, "plan", "run", str(plan_of(shop, tmp_path, cutover="manual", more=more)))
     assert process.finish()["finished"] is True
@@ -98,6 +100,9 @@ def test_a_group_arrives_equal_in_its_window_and_one_with_another_profile(shop: 
     waited = [event for event in process.events if "waiting for the window" in str(event.get("holding"))]
     readied = [event["at"] for event in process.events if event.get("state") == "ready"]
     assert waited or min(readied) > opens - 1, "whoever was ready before said what is waited for"
+    unlimited = [event for event in process.events if "it may use all of the link" in str(event.get("text"))]
+    # One that is slow may be ready only after both edges.
+    assert {event["vm"] for event in waited} & {shop[0].name} <= {event["vm"] for event in unlimited} <= {shop[0].name}
     before, after = profile_at("alpha", other, other.name), profile_at("beta", other, there)
     assert (after.findtext("vcpu"), after.findtext("memory"), after.findtext("uuid")) == (
         "2", str(160 << 10), before.findtext("uuid"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 
 DROVER = Path(sys.executable).parent / "drover"
 PLAN = "version: 1\nplan: office\nfrom: here\nto: there\nvms: [web]\n"
@@ -107,6 +108,8 @@ def test_the_verbs_work_through_it(logged_in: Server, tmp_path: Path) -> None:
     assert "kept" in logged_in.drover("--server", logged_in.url, *words, typed="pl4nted-passw0rd\n").stdout
     assert b"pl4nted" not in b"".join(path.read_bytes() for path in (logged_in.folder / "data").glob("*.sqlite*"))
     done = _run_plan(logged_in, tmp_path)
+    exported = logged_in.asked("plan", "export", "office")
+    assert yaml.safe_load(exported.stdout) == yaml.safe_load(PLAN), exported.stderr
     assert done.returncode == 3 and "refused: cannot connect to" in done.stdout
     wrong = logged_in.asked("migrate", "web", "--from", "here", "--to", "there", "--bandwidth", "fast")
     assert wrong.returncode == 2 and "--bandwidth" in wrong.stderr

@@ -12,6 +12,7 @@ from drover.errors import InputError
 from drover.model.plan import Plan
 from drover.model.vm import Vdisk, Vm
 from drover.plans import site
+from drover.plans.file import parse
 
 PLAN = """\
 version: 1
@@ -53,6 +54,36 @@ def run(*words: str | Path) -> str:
     result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["plan", *map(str, words)], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
+
+
+def test_a_plan_is_validated_and_exported_without_a_site(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN)
+    assert run("validate", path, path).splitlines() == [f"{path}: move is a plan"] * 2
+    assert json.loads(run("validate", path, "--json")) == {
+        "event": "valid", "file": str(path), "plan": "move", "groups": ["database", "shop"]
+    }  # fmt: skip
+    exported = run("export", path)
+    assert parse(exported, "exported") == parse(PLAN, "plan")
+    assert json.loads(run("export", path, "--json"))["text"] == exported
+    path.write_text(exported)
+    assert run("export", path) == exported, "what is canonical stays as it is"
+    path.write_text(PLAN.replace("group: database", "grup: database"))
+    with pytest.raises(InputError, match="grup"):
+        run("validate", path)
+
+
+def test_hours_limits_and_profiles_are_shown(file: Path) -> None:
+    file.write_text(
+        PLAN + "timezone: UTC\nwindows: [{days: [sat], from: 22:00, to: 04:00}]\nprofile: {name: '{name}-m', cpus: 2}\n"
+        "settings: {bandwidth: {schedule: [{from: 08:00, to: 18:00, limit: 50mbit}]}}\n"
+    )
+    shown = " ".join(run("show", file).split())
+    for words in ("windows sat 22:00–04:00 UTC", "50mbit mon-sun 08:00–18:00 UTC", "profile name {name}-m, cpus 2"):
+        assert words in shown
+    first = json.loads(run("show", file, "--json"))["batches"][0]["members"][0]["settings"]
+    assert first["windows"] == [{"days": ["sat"], "from": "22:00", "to": "04:00", "timezone": "UTC"}]
+    assert first["profile"]["cpus"] == 2
 
 
 def test_where_everything_goes_is_in_the_table(file: Path) -> None:

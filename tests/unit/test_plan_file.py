@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from drover.model.plan import Plan
 from drover.plans.file import dump, load, parse
 from drover.strict_yaml import LARGEST
 
+SCHEMA = jsonschema_rs.validator_for(Plan.model_json_schema())
 HEAD = "version: 1\nplan: berlin-to-munich\nfrom: qemu+ssh://berlin/system\nto: qemu+ssh://munich/system\n"
 WHOLE = (
     HEAD
@@ -76,6 +78,14 @@ def test_the_plan_in_the_readme_is_one() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     plan = parse(readme.split("```yaml\n")[1].split("```")[0], "README.md")
     assert [group.group for group in plan.groups] == ["database", "shop"]
+
+
+def test_the_plan_in_the_reference_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plans.md").read_text()
+    plan = parse(page.split("```yaml\n")[1].split("```")[0], "plans.md")
+    assert parse(dump(plan), "again") == plan
+    assert plan.settings.bandwidth is not None and len(plan.settings.bandwidth.schedule) == 2
+    assert plan.exceptions[1].windows == () and plan.exceptions[1].profile.off
 
 
 WRONG: dict[str, tuple[str, int, str, str]] = {
@@ -290,7 +300,12 @@ def draw_some(draw: st.DrawFn, more: dict[str, Any]) -> dict[str, Any]:
 @given(plans())
 def test_a_plan_that_is_written_is_read_as_the_same(fields: dict[str, Any]) -> None:
     plan = Plan.model_validate(fields)
-    assert parse(dump(plan), "written") == plan
+    written = dump(plan)
+    assert parse(written, "written") == plan
+    assert dump(parse(written, "again")) == written
+    # Editors and programs take what Drover takes, as it was given and as it is exported.
+    for text in (fields, plan.model_dump(mode="json", by_alias=True, exclude_defaults=True)):
+        assert list(SCHEMA.iter_errors(text)) == []
 
 
 @settings(deadline=None)

@@ -11,7 +11,10 @@ from drover.errors import InputError
 from drover.model.group import Group, Mark, Member, Phase
 from drover.model.hours import Hours
 from drover.model.migration import Facts, Migration, Spec
+from drover.plans.batch import Batch
+from drover.plans.batch import Member as BatchMember
 from drover.replicator.barrier import Barrier
+from drover.replicator.record import record
 from drover.replicator.window import CutoverWindow, Outside, turns
 from drover.store import GroupStore, LiveStore, MigrationStore
 
@@ -136,3 +139,26 @@ def test_the_time_outside_windows_is_counted_while_nothing_else_is_waited_for() 
         now[0] += passed
     assert outside.seconds == 1 + 2 + 3 + 1
     assert said == [False, False, True, False, False, False, False, True]
+
+
+def test_a_plan_that_is_run_again_gives_its_migrations_its_new_windows(tmp_path: Path) -> None:
+    store, one, running = MigrationStore(tmp_path), migration(tmp_path), migration(tmp_path, "db")
+    for number, each in enumerate((one, running)):
+        each.facts.uuid = f"uuid-{number}"
+        store.save(each)
+        GroupStore(tmp_path).add("move", each.spec.vm, [Member(migration=each.id, vm=each.spec.vm)])
+    noon = NIGHT.model_copy(update={"start": "12:00"})
+
+    def batch(number: int, each: Migration) -> Batch:
+        spec = each.spec.model_copy(update={"windows": (noon,), "bandwidth": 1})
+        member = BatchMember(vm=spec.vm, uuid=f"uuid-{number}", spec=spec)
+        return Batch(name=spec.vm, group=False, members=(member,))
+
+    batches = [batch(0, one), batch(1, running)]
+    with store.running(running):
+        record("move", batches, store, lambda _: [], approval=False)
+    assert store.get(one.id).spec == one.spec.model_copy(update={"windows": (noon,)}), "nothing else of it"
+    assert "its windows are now sat 12:00–04:00 UTC" in store.history(one.id)[-1][2]
+    assert store.get(running.id).spec.windows == (NIGHT,), "its process would not know"
+    record("move", batches, store, lambda _: [], approval=False)
+    assert store.get(running.id).spec.windows == (noon,)

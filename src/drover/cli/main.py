@@ -26,6 +26,8 @@ from drover.cli import (
 from drover.cli.alerts import app as alerts
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
+from drover.cli.plan_file import export as export_plan
+from drover.cli.plan_file import validate as validate_plan
 from drover.cli.plan_pin import pin, unpin
 from drover.cli.plan_run import run as run_plan
 from drover.cli.report_command import report
@@ -65,6 +67,8 @@ plan.command("run")(run_plan)
 plan.command("timeline")(timeline)
 plan.command("pin")(pin)
 plan.command("unpin")(unpin)
+plan.command("validate")(validate_plan)
+plan.command("export")(export_plan)
 app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
 app.add_typer(alerts, name="alerts")

@@ -49,6 +49,11 @@ class Remote:
         # An empty dictionary would take the query out of the path.
         return self._ask("GET", path, params=given or None)
 
+    def text(self, path: str, **parameters: Any) -> str:
+        """What is no JSON there."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._answer("GET", path, params=given or None).text
+
     def post(self, path: str, body: Any = None, *, key: str | None = None) -> Any:
         return self._ask("POST", path, json=body, headers={} if key is None else {"Idempotency-Key": key})
 
@@ -62,6 +67,10 @@ class Remote:
         self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, **given: Any) -> Any:
+        answer = self._answer(method, path, **given)
+        return answer.json() if answer.content else None
+
+    def _answer(self, method: str, path: str, **given: Any) -> httpx2.Response:
         try:
             answer = self._client.request(method, path, **given)
         except httpx2.HTTPError as error:
@@ -70,7 +79,7 @@ class Remote:
                 remedy="see that it runs, that its certificate has this name, and that its authority is the one given",
             ) from error
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return answer
         raise _refusal(answer)
 
 

@@ -27,6 +27,9 @@ def record(
     """
     groups = GroupStore(store.folder)
     known = {batch.name: group for batch in batches if (group := _under_way(plan, batch, groups, store)) is not None}
+    for batch in batches:
+        if batch.name in known:
+            _take_windows(batch, known[batch.name], store)
     fresh = [batch for batch in batches if batch.name not in known]
     if members := [member for batch in fresh for member in batch.members]:
         specs = [tuned(member.spec, store) for member in members]
@@ -38,6 +41,21 @@ def record(
             ]
             known[batch.name] = groups.add(plan, batch.name, rows, approval=_or(batch.approval, approval))
     return [(known[batch.name], batch) for batch in batches]
+
+
+def _take_windows(batch: Batch, group: Group, store: MigrationStore) -> None:
+    """Gives migrations that began with other windows those that the plan has now, unless a process runs them."""
+    wanted = {member.uuid: member.spec.windows for member in batch.members}
+    for member in group.members:
+        found = store.get(member.migration)
+        windows = wanted[found.facts.uuid]
+        if found.state.ended or found.spec.windows == windows or store.is_running(found.id):
+            continue
+        with store.running(found):
+            found = store.get(found.id)
+            found.spec = found.spec.model_copy(update={"windows": windows})
+            store.save(found)
+            store.note(found, f"its windows are now {', '.join(map(str, windows)) or 'any time'}")
 
 
 def _or(said: bool | None, default: bool) -> bool:
