@@ -21,6 +21,10 @@ ASSUMED_LINK = 0.9e9 / 8
 _ZEROS = 0.15
 _RATIO = 0.6
 """Bytes on the wire for each that is no zero, where no sample says better: as the estimator takes it."""
+_DISK = 200e6
+"""Bytes/s of an ordinary disk."""
+_PIPELINE = 0.5
+"""Of the rate at which VDISKs are read: what reading, compressing, sending and writing together leave."""
 _MEMORY = 0.6
 """Share of a VM's memory that is not zero, where nobody looked."""
 _PHASES = Phases()
@@ -94,12 +98,16 @@ def _from_contents(vm: Vm, spec: Spec, seen: VmObservation | None, own: float, r
         max_downtime=spec.max_downtime,
     )
     machine = with_cutover(machine, way, _PHASES)
+    wire = content * ratio
+    # Zeros have to be read as well, and take nothing of the link.
+    read = _PIPELINE * ((known.read_rate if known is not None else None) or _DISK)
+    covered = read * wire / allocated if allocated and wire else None
     stopped = downtime(machine, way, _PHASES, epoch=EPOCH_WHEN_COPIED)
     compared = allocated / _PHASES.verify_rate
     return Expectation(
         fixed=_PHASES.prepare + compared + 2 * EPOCH_WHEN_COPIED,
-        wire=content * ratio,
+        wire=wire,
         cutover=stopped + _PHASES.finish,
-        rate=rate,
+        rate=min((one for one in (rate, covered) if one is not None), default=None),
         basis=Basis.SIZE if known is None else Basis.OBSERVATION,
     )
