@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from drover.lab import Lab
 from tests.migration.world import Vm, guards, sweep, traces
 
 _numbers = itertools.count(1)
+# How long an example takes says more of the machine than of Drover.
+settings.register_profile("drover", deadline=None)
+settings.load_profile("drover")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell starts what runs in the background; what the tests start and interrupt would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,9 +2,12 @@
 
 import subprocess
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from drover.lab import Lab
@@ -74,10 +77,39 @@ def test_one_that_cannot_start_takes_all_back_and_a_second_try_brings_all_up_tog
         assert not traces(lab, vm.name)
 
 
-def test_a_group_arrives_equal(shop: list[Vm], tmp_path: Path) -> None:
-    process = Drover(shop[0].data, "plan", "run", str(plan_of(shop, tmp_path, cutover="manual")))
+def profile_at(site: str, vm: Vm, name: str) -> ET.Element:
+    with vm.lab.site(site).connection() as connection:
+        return ET.fromstring(connection.lookupByName(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def test_a_group_arrives_equal_in_its_window_and_one_with_another_profile(shop: list[Vm], tmp_path: Path) -> None:
+    opens = time.time() + 20
+    window = [datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S") for at in (opens, opens + 7200)]
+    other, there = shop[2], f"{shop[2].name}-m"
+    more = (
+        f"windows: [{{from: {window[0]}, to: {window[1]}, timezone: UTC}}]\nexceptions:\n  - vms: [{other.name}]\n"
+        "    profile: {name: '{name}-m', cpus: 2, memory: 160MiB, mac: new, autostart: on}\n"
+    )
+    process = Drover(shop[0].data, "plan", "run", str(plan_of(shop, tmp_path, cutover="manual", more=more)))
     assert process.finish()["finished"] is True
     checks = {event["vm"]: event["vdisks"] for event in process.events if event["event"] == "check"}
+    begun = [one.facts.cutover.stopping_at for one in MigrationStore(shop[0].data).all() if one.facts.cutover]
+    assert len(begun) == 3 and min(begun) >= int(opens)
+    waited = [event for event in process.events if "waiting for the window" in str(event.get("holding"))]
+    readied = [event["at"] for event in process.events if event.get("state") == "ready"]
+    assert waited or min(readied) > opens - 1, "whoever was ready before said what is waited for"
+    before, after = profile_at("alpha", other, other.name), profile_at("beta", other, there)
+    assert (after.findtext("vcpu"), after.findtext("memory"), after.findtext("uuid")) == (
+        "2", str(160 << 10), before.findtext("uuid"),
+    )  # fmt: skip
+    addresses = [[mac.get("address") for mac in profile.iter("mac")] for profile in (before, after)]
+    assert len(addresses[0]) == len(addresses[1]) > 0 and not set(addresses[0]) & set(addresses[1])
+    with other.lab.site("beta").connection() as connection:
+        domain = connection.lookupByName(there)
+        assert domain.autostart() == 1
+        # What follows looks for it by the name that it had.
+        domain.setAutostart(0)
+        domain.rename(other.name, 0)
     for vm in shop:
         assert (vm.state("alpha"), vm.state("beta")) == ("off", "off")
         vm.compare(checks[vm.name])

@@ -8,6 +8,7 @@ import libvirt
 import pytest
 
 from drover.lab import Lab
+from drover.reports.gather import report
 from tests.migration.drover import run
 from tests.migration.world import Vm
 
@@ -36,6 +37,13 @@ def test_a_busy_vm_arrives_whole(
     for vdisk in certificate["vdisks"]:
         assert vdisk["source"]["root"] == vdisk["destination"]["root"]
         assert len(vdisk["source"]["root"]) == 64
+    (reported,) = report("all", folder=vm.data).migrations
+    assert reported.downtime is not None and reported.downtime.seconds == finished["downtime_seconds"]
+    moved = reported.moved
+    assert moved.background > 1 << 20 and moved.wire > 1 << 20
+    assert pattern == "idle" or (moved.foreground > 0 and reported.epochs.bytes > 0)
+    assert reported.epochs.number == certificate["epochs"] > 0
+    assert reported.rates.peak > 0 and not reported.errors
 
 
 def test_manual_cutover_leaves_the_start_to_the_administrator(make_vm: Callable[..., Vm], lab: Lab) -> None:

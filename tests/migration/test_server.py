@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,13 @@ def server(lab: Lab, tmp_path: Path) -> Iterator[Server]:
 
 
 def plan_of(pair: list[Vm], single: Vm) -> str:
-    lab = single.lab
+    lab, later = single.lab, datetime.now(UTC) + timedelta(hours=3)
     return (
         f"version: 1\nplan: move\nfrom: alpha\nto: beta\nat_once: 3\nlimits: {{per_host: 2}}\n"
         f"networks: {{{lab.site('alpha').network}: {lab.site('beta').network}}}\npools: {{'*': raw, vda: qcow2}}\n"
         f"settings: {{cutover: resume, max_downtime: 2m}}\n"
-        f"groups:\n  - group: pair\n    vms: [{', '.join(vm.name for vm in pair)}]\nvms: [{single.name}]\n"
+        f"groups:\n  - group: pair\n    vms: [{', '.join(vm.name for vm in pair)}]\n"
+        f"    windows: [{{from: {later:%H}:00, to: {later:%H}:30, timezone: UTC}}]\nvms: [{single.name}]\n"
     )
 
 
@@ -101,7 +103,8 @@ def test_a_plan_is_carried_out_though_the_server_is_killed(
     assert [vm.state("alpha") for vm in pair] == ["running"] * 2
     groups = server.remote.get("/v1/groups")["items"]
     (waiting,) = [one for one in groups if one["waits_for_approval"]]
-    server.remote.post(f"/v1/groups/{waiting['id']}/approval")
+    # Nor does it wait for its window if somebody says now.
+    server.remote.post(f"/v1/groups/{waiting['id']}/approval?now=true")
     server.end(signal.SIGTERM)
     server.start()
     done = server.until(f"/v1/runs/{run['id']}", lambda said: said["state"] not in ("queued", "running"))

@@ -308,6 +308,103 @@ def test_credentials_of_a_site_are_taken_and_never_given(served: Served) -> None
     ok(served.call("DELETE", "/v1/sites/vault"), 204)
 
 
+def test_what_has_not_changed_is_not_sent_again(served: Served) -> None:
+    for path in ("/v1/sites", "/v1/plans", "/v1/users", "/v1/me", "/v1/sites/alpha", "/v1/users/eye"):
+        first: Any = served.call("GET", path)
+        tag = first.headers["etag"]
+        for given in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            again: Any = served.call("GET", path, headers={"If-None-Match": given})
+            assert again.status_code == 304 and not again.content and again.headers["etag"] == tag, (path, given)
+        ok(served.call("GET", path, headers={"If-None-Match": '"other"'}))
+
+
+def test_a_change_may_be_bound_to_what_was_read(served: Served) -> None:
+    path = "/v1/sites/bound"
+    refused(served.call("PUT", path, json={"uri": "qemu:///a"}, headers={"If-Match": "*"}), 412)
+    made: Any = served.call("PUT", path, json={"uri": "qemu:///a"})
+    tag = {"If-Match": made.headers["etag"]}
+    assert served.call("GET", path).headers["etag"] == made.headers["etag"]  # type: ignore[attr-defined]
+    ok(served.call("PUT", path, json={"uri": "qemu:///b"}, headers=tag))
+    refused(served.call("PUT", path, json={"uri": "qemu:///c"}, headers=tag), 412)
+    refused(served.call("DELETE", path, headers=tag), 412)
+    ok(served.call("DELETE", path), 204)
+    user: Any = served.call("GET", "/v1/users/guest")
+    tag = {"If-Match": user.headers["etag"]}
+    ok(served.call("PATCH", "/v1/users/guest", json={"disabled": True}, headers=tag))
+    refused(served.call("PATCH", "/v1/users/guest", json={"disabled": False}, headers=tag), 412)
+    ok(served.call("PATCH", "/v1/users/guest", json={"disabled": False}))
+    for method in ("GET", "DELETE"):
+        refused(served.call(method, "/v1/users/no-such-user"), 404)
+
+
+def test_a_request_that_is_sent_again_with_its_key_changes_nothing_again(served: Served) -> None:
+    key = {"Idempotency-Key": "again"}
+    migration = add(served, "keyed")
+    path = f"/v1/migrations/{migration.id}/pause"
+    refused(served.call("POST", path, headers=key), 409)
+    with served.context.migrations.running(migration):
+        first = ok(served.call("POST", path, headers=key), 202)
+    assert ok(served.call("POST", path, headers=key), 202) == first, "though nothing is running any more"
+    refused(served.call("POST", path, headers=key, who="hand"), 409)
+    assert "another request" in refused(served.call("POST", "/v1/users/eye/password", headers=key), 422)["detail"]
+    once = {"Idempotency-Key": "secret"}
+    body = {"name": "keyed", "role": "viewer"}
+    made = ok(served.call("POST", "/v1/users", json=body, headers=once), 201)
+    told = refused(served.call("POST", "/v1/users", json=body, headers=once), 409)
+    assert "shown once" in told["detail"] and made["one_time_password"] not in str(told)
+    ok(served.call("DELETE", "/v1/users/keyed"), 204)
+
+
+def test_lists_come_in_parts_and_filtered(served: Served) -> None:
+    for name in ("part-1", "part-2", "part-3"):
+        ok(served.call("PUT", f"/v1/plans/{name}", content=PLAN.replace("office", name)), 201)
+    seen: list[str] = []
+    after = ""
+    while True:
+        page = ok(served.call("GET", f"/v1/plans?name=part-&limit=2{after}"))
+        seen += [plan["name"] for plan in page["items"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert seen == ["part-1", "part-2", "part-3"]
+    inside, outside = add(served, "filter-1"), add(served, "filter-2", source="qemu:///elsewhere")
+    members = [Member(migration=inside.id, vm="filter-1", turn=0, delay=0.0)]
+    group = served.context.groups.add("part-1", "only", members)
+    others = served.context.groups.add("part-2", "other", [])
+    for query in (f"group={group.id}", "plan=part-1"):
+        assert [one["id"] for one in ok(served.call("GET", f"/v1/migrations?{query}"))["items"]] == [inside.id]
+    ids = {one["id"] for one in ok(served.call("GET", "/v1/migrations?site=alpha&limit=1000"))["items"]}
+    assert inside.id in ids and outside.id not in ids
+    assert not ok(served.call("GET", "/v1/migrations?site=nowhere"))["items"]
+    page = ok(served.call("GET", "/v1/groups?limit=1"))
+    assert [one["id"] for one in page["items"]] == [others.id] and page["next"] == others.id
+    assert ok(served.call("GET", f"/v1/groups?after={others.id}&plan=part-1"), 422)
+    assert [one["id"] for one in ok(served.call("GET", "/v1/groups?plan=part-1&phase=gathering"))["items"]] == [
+        group.id
+    ]
+    assert {one["role"] for one in ok(served.call("GET", "/v1/users?role=viewer"))["items"]} == {"viewer"}
+    assert {one["user"] for one in ok(served.call("GET", "/v1/tokens?user=eye"))["items"]} == {"eye"}
+    assert all(one["kind"] == "vm" for one in ok(served.call("GET", "/v1/runs?kind=vm&state=refused"))["items"])
+    newest = ok(served.call("GET", "/v1/audit?limit=1"))["items"][0]
+    assert ok(served.call("GET", f"/v1/audit?what={newest['what']}&since={newest['at']}"))["items"][0] == newest
+
+
+def test_reports_are_of_what_somebody_may_see_in_every_format(served: Served) -> None:
+    migration = add(served, "reported", State.PAUSED)
+    path = f"/v1/reports/migrations/{migration.id}"
+    assert ok(served.call("GET", path, who="eye"))["migrations"][0]["vm"] == "reported"
+    table: Any = served.call("GET", f"{path}?format=csv", who="eye")
+    assert table.headers["content-type"].startswith("text/csv") and "reported" in table.text
+    page: Any = served.call("GET", f"{path}?format=html", who="eye")
+    assert "default-src 'none'" in page.headers["content-security-policy"] and "reported" in page.text
+    refused(served.call("GET", path, who="guest"), 404)
+    assert not ok(served.call("GET", "/v1/reports", who="guest"))["migrations"]
+    assert ok(served.call("GET", "/v1/reports"))["summary"]["migrations"] >= 1
+    refused(served.call("GET", "/v1/reports/plans/nothing"), 404)
+    refused(served.call("GET", "/v1/reports/groups/nothing"), 404)
+    refused(served.call("GET", f"{path}?format=pdf"), 422)
+
+
 def test_a_request_has_an_id_that_a_client_may_give(served: Served) -> None:
     answer: Any = served.call("GET", "/v1/plans", headers={"X-Request-ID": "mine-1"})
     assert answer.headers["x-request-id"] == "mine-1"

@@ -137,7 +137,10 @@ def test_it_comes_back_with_everything_it_knew(logged_in: Server, by: signal.Sig
 
 
 def test_its_log_is_json_line_by_line_and_tells_who_asked_what(logged_in: Server) -> None:
+    for name in ("one", "other"):
+        assert logged_in.asked("site", "add", name, f"qemu:///x?socket=/nowhere/{name}").returncode == 0
     assert logged_in.asked("site", "list").returncode == 0
+    assert logged_in.asked("migrate", "web", "--from", "one", "--to", "other").returncode == 3
     lines = [json.loads(line) for line in (logged_in.folder / "log").read_text().splitlines()]
     assert all({"timestamp", "level", "logger", "event"} <= line.keys() for line in lines)
     assert {"uvicorn.error", "drover.server", "drover.workflows"} <= {line["logger"] for line in lines}

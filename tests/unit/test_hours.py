@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from drover.model.hours import DAYS, Hours, Span, current, spans
 
@@ -35,7 +37,7 @@ def on_the_wall(one: Hours, instant: float) -> bool:
     """Whether the clock there shows one of these hours: right but for the hours around a change of the clocks."""
     wall = datetime.fromtimestamp(instant, ZoneInfo(str(one.timezone)))
     clock, today, yesterday = f"{wall:%H:%M}", wall.weekday(), (wall - timedelta(days=1)).weekday()
-    if one.end > one.start:
+    if one.end > one.start:  # as texts: none of them has seconds
         return today in one.weekdays and one.start <= clock < one.end
     return (today in one.weekdays and clock >= one.start) or (yesterday in one.weekdays and clock < one.end)
 
@@ -105,3 +107,12 @@ def test_the_whole_week_is_one_window() -> None:
     now = at("2026-12-05T23:00")
     span = current([hours(["mon-sun"], "00:00", "24:00")], now)
     assert span is not None and span.begins < now < now + 7 * 86400 < span.ends
+
+
+def test_hours_may_begin_at_a_second() -> None:
+    span = current([hours(["sat"], "22:00:30", "22:00:59")], at("2026-12-05T12:00"))
+    assert span == Span(at("2026-12-05T22:00:30"), at("2026-12-05T22:00:59"))
+    with pytest.raises(ValidationError, match="no time at all"):
+        hours(["sat"], "22:00:00", "22:00")
+    with pytest.raises(ValidationError, match="not a time"):
+        hours(["sat"], "22:00", "24:00:01")

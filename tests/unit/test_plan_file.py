@@ -139,6 +139,24 @@ WRONG: dict[str, tuple[str, int, str, str]] = {
     "no time at all": (
         HEAD + "vms: [a]\ntimezone: UTC\nwindows:\n- {from: 07:00, to: 07:00}\n", 8, "no time at all", "24:00"
     ),
+    "a limit that is none": (
+        HEAD + "vms: [a]\nsettings:\n  bandwidth:\n    limit: slow\n", 8, "settings.bandwidth.limit: 'slow' is", "mbit"
+    ),
+    "limits of no place": (
+        HEAD + "vms: [a]\nsettings:\n  bandwidth:\n    schedule:\n    - {from: 08:00, to: 18:00, limit: 1mbit}\n", 9,
+        "settings.bandwidth.schedule[0]: in which time zone?", "timezone",
+    ),
+    "hours without a limit": (
+        HEAD + "vms: [a]\ntimezone: UTC\nsettings:\n  bandwidth: {schedule: [{from: 08:00, to: 18:00}]}\n", 8,
+        "settings.bandwidth.schedule[0].limit: it is missing", "add",
+    ),
+    "too little memory": (
+        HEAD + "vms: [a]\nprofile:\n  memory: 8MiB\n", 7, "profile.memory: 8MiB are 8.0 MiB: no VM starts", "4GiB"
+    ),
+    "no processor": (HEAD + "vms: [a]\nprofile: {cpus: 0}\n", 6, "profile.cpus: '0' is not a number", "1 to"),
+    "a name in a folder": (HEAD + "vms: [a]\nprofile: {name: a/b}\n", 6, "cannot be the name", "{name}-new"),
+    "a name with other braces": (HEAD + "vms: [a]\nprofile: {name: '{vm}'}\n", 6, "that are not {name}", "{name}-new"),
+    "an address that is given": (HEAD + "vms: [a]\nprofile: {mac: any}\n", 6, "'any' is none of keep, new", "keep"),
     "nobody at once": (HEAD + "vms: [a]\nat_once: 0\n", 6, "at_once", "schema"),
     "a pattern without quotes": (HEAD + "vms:\n- *-db\n", 6, "alias", "quotes"),
     "all VDISKs without quotes": (HEAD + "vms: [a]\npools: {*: fast}\n", 6, "alias", "quotes"),
@@ -199,6 +217,7 @@ aims = {
             "max_downtime": st.integers(1, 100).map("{}s".format),
             "max_latency": st.just("off"),
             "connections": st.integers(1, 64),
+            "bandwidth": st.deferred(lambda: bandwidth),
             "rest_by_network": st.booleans(),
             "cutover": st.sampled_from(["auto", "restart"]),
         },
@@ -218,12 +237,27 @@ hours = (
         )
     )
 )
+aims["profile"] = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["{name}", "{name}-new", "no", "101"]),
+        "cpus": st.integers(1, 99),
+        "memory": st.sampled_from(["1GiB", "512MiB", "4G"]),
+        "mac": st.sampled_from(["keep", "new"]),
+        "start": st.sampled_from(["keep", "off"]),
+        "autostart": st.sampled_from(["keep", "on", "off"]),
+    },
+)
 aims["windows"] = st.lists(hours, max_size=2)
+limits = st.sampled_from(["off", "200mbit", "200Mbit/s", "1.5MB/s"])
+scheduled = st.builds(lambda one, limit: {**one, "limit": limit}, hours, limits)
+bandwidth = limits | st.fixed_dictionaries({"schedule": st.lists(scheduled, max_size=2)}, optional={"limit": limits})
 vms = st.lists(words, min_size=1, max_size=3)
 numbers = st.integers(1, 9)
 pins = st.fixed_dictionaries({"not_before": st.just("2026-12-05T22:00:00.5+05:30")}, optional={"position": numbers})
 turn = {"priority": st.integers(-100, 100), "pin": pins}
 limits = st.fixed_dictionaries({}, optional=dict.fromkeys(("per_host", "per_pool", "per_link"), numbers))
+aims["except"] = st.lists(words | st.sampled_from(["tag:prod", "folder:/a b"]), max_size=2)
 
 
 @st.composite

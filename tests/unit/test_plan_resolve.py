@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drover.cli.options import changed
 from drover.errors import InputError
 from drover.model.migration import Cutover, Spec
 from drover.model.plan import Plan
@@ -130,6 +131,43 @@ def test_windows_are_those_of_the_innermost_that_says_some() -> None:
     assert Spec.model_validate(found["web-2"].model_dump(mode="json")) == found["web-2"]
 
 
+def test_profiles_are_said_piece_by_piece_and_leave_no_memory_to_continue_with() -> None:
+    found = specs(
+        resolve(
+            plan(
+                profile={"name": "{name}-m", "autostart": "on"},
+                groups=[{"group": "db", "vms": ["db*"], "profile": {"memory": "2GiB"}}],
+                vms=["web-*"],
+                exceptions=[
+                    {"vms": ["db1"], "profile": {"cpus": "2", "mac": "new", "autostart": "keep"}},
+                    {"vms": ["web-1"], "profile": {"name": "{name}"}, "settings": {"cutover": "resume"}},
+                    {"vms": ["web-2"], "profile": {"start": "off"}},
+                ],
+            ),
+            SITE,
+        )
+    )
+    said = {name: spec.profile.model_dump(mode="json", exclude_none=True) for name, spec in found.items()}
+    assert said["db1"] == {"name": "{name}-m", "autostart": "keep", "memory": "2GiB", "cpus": 2, "mac": "new"}
+    assert said["db2"] == {"name": "{name}-m", "autostart": "on", "memory": "2GiB"}
+    assert {name: spec.name_there for name, spec in found.items()} == {
+        "db1": "db1-m", "db2": "db2-m", "web-1": "web-1", "web-2": "web-2-m"
+    }  # fmt: skip
+    ways = {name: spec.way for name, spec in found.items()}
+    assert ways == {
+        "db1": Cutover.RESTART, "db2": Cutover.RESTART, "web-1": Cutover.RESUME, "web-2": Cutover.MANUAL
+    }  # fmt: skip
+    assert found["db1"].cutover is Cutover.AUTO
+    assert Spec.model_validate(found["db1"].model_dump(mode="json")) == found["db1"]
+
+
+def test_other_settings_that_do_not_go_with_the_profile_are_refused() -> None:
+    renamed = Spec.model_validate({"vm": "a", "source": "x", "destination": "y", "profile": {"name": "b"}})
+    with pytest.raises(InputError, match="profile cannot change") as refused:
+        changed(renamed, {"cutover": "resume"})
+    assert "cutover: restart" in str(refused.value.remedy)
+
+
 GROUP = {"group": "g", "vms": ["db*"]}
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a pattern that means none": ({"vms": ["mail-*"]}, "the pattern 'mail-*' means no VM of a:///", "db1, db2"),
@@ -159,6 +197,16 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
             "exceptions": [{"vms": ["db1"], "windows": [{"from": "01:00", "to": "02:00"}]}],
         },
         "db1 and db2 have different windows and are both in the group g", "give the group",
+    ),
+    "one name for several": (
+        {"vms": ["db*"], "profile": {"name": "db"}}, "db1 and db2 would both be db at the destination", "{name}"
+    ),
+    "a name that another has": (
+        {"vms": ["db*"], "exceptions": [{"vms": ["db1"], "profile": {"name": "db2"}}]}, "both be db2", "{name}"
+    ),
+    "memory that does not fit its VM": (
+        {"vms": ["db1"], "settings": {"cutover": "resume"}, "profile": {"memory": "1GiB", "start": "off"}},
+        "db1 continues with its memory, so that its profile cannot change (memory, start: off)", "cutover: restart",
     ),
     "one name for two": ({"groups": [{"group": "web-1", "vms": ["db1"]}], "vms": ["web-1"]}, "called web-1", "rename"),
 }  # fmt: skip

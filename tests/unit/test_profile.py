@@ -1,7 +1,13 @@
 """A profile arrives with other disks and networks and nothing else changed."""
 
+import re
 import xml.etree.ElementTree as ET
+from typing import Any
 
+import pytest
+
+from drover.model.profile import Profile
+from drover.platforms.libvirt.changes import obstacles
 from drover.platforms.libvirt.profile import NewDisk, is_marked, mark_migrated, networks_in, translate
 
 PROFILE = """
@@ -59,6 +65,58 @@ def test_what_belongs_to_the_vm_stays() -> None:
     assert profile.find("seclabel") is None
     cdrom = profile.findall("devices/disk")[1]
     assert cdrom.find("source") is None
+
+
+def changed(changes: dict[str, Any], xml: str = PROFILE) -> ET.Element:
+    made = translate(xml, disks={}, networks={}, emulator=None, changes=Profile.model_validate(changes), seed="m-1")
+    return ET.fromstring(made)
+
+
+def test_a_profile_arrives_with_what_a_plan_says() -> None:
+    pinned = PROFILE.replace(
+        "<memory",
+        "<vcpu placement='static' current='2'>4</vcpu><currentMemory unit='MiB'>64</currentMemory><cputune>"
+        "<vcpupin vcpu='1' cpuset='1'/><vcpupin vcpu='3' cpuset='2'/></cputune>"
+        "<cpu><topology sockets='2' cores='2' threads='1'/></cpu><memory",
+    )
+    profile = changed({"name": "{name}-new", "cpus": 2, "memory": "512MiB", "mac": "new"}, pinned)
+    assert profile.findtext("name") == "web-1-new"
+    assert profile.findtext("uuid") == "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+    assert [(profile.find(tag).get("unit"), profile.findtext(tag)) for tag in ("memory", "currentMemory")] == [
+        ("KiB", "524288")
+    ] * 2
+    assert (profile.findtext("vcpu"), profile.find("vcpu").attrib) == ("2", {"placement": "static"})
+    assert [pin.get("vcpu") for pin in profile.findall("cputune/vcpupin")] == ["1"]
+    assert profile.find("cpu/topology").attrib == {"sockets": "1", "cores": "2", "threads": "1"}
+
+
+def test_new_addresses_are_others_and_the_same_in_each_try() -> None:
+    first, again = ([mac.get("address") for mac in changed({"mac": "new"}).iter("mac")] for _ in range(2))
+    assert first == again
+    assert len({*first, "52:54:00:00:00:01", "52:54:00:00:00:02"}) == 4
+    assert all(re.fullmatch("52:54:00(:[0-9a-f]{2}){3}", str(address)) for address in first)
+
+
+def test_nothing_said_changes_nothing() -> None:
+    whole = {"name": "{name}", "mac": "keep", "autostart": "on", "start": "off"}
+    plain = ET.tostring(changed({}))
+    assert ET.tostring(changed(whole)) == plain
+
+
+@pytest.mark.parametrize(
+    ("inside", "changes", "word"),
+    [
+        ("<cpu><numa><cell id='0' cpus='0-1' memory='65536'/></numa></cpu>", {"memory": "1GiB"}, "NUMA"),
+        ("<cpu><numa><cell id='0' cpus='0-1' memory='65536'/></numa></cpu>", {"name": "x"}, None),
+        ("<maxMemory slots='4'>9999999</maxMemory>", {"memory": "1GiB"}, "plugged in"),
+        ("<maxMemory slots='4'>9999999</maxMemory>", {"cpus": 3}, None),
+        ("<cpu><topology sockets='1' dies='1' cores='2' threads='2'/></cpu>", {"cpus": 6}, "sockets of 4"),
+        ("<cpu><topology sockets='1' dies='1' cores='2' threads='2'/></cpu>", {"cpus": 8}, None),
+    ],
+)
+def test_what_a_number_alone_cannot_change_is_said(inside: str, changes: dict[str, Any], word: str | None) -> None:
+    found = obstacles(PROFILE.replace("<memory", f"{inside}<memory"), Profile.model_validate(changes))
+    assert [word in said for said, _ in found] == ([] if word is None else [True])
 
 
 def test_networks_in_a_profile_are_named_once() -> None:

@@ -51,6 +51,8 @@ def test_what_was_given_is_kept_as_written_and_makes_a_specification(fields: dic
     said = Settings.model_validate(fields)
     assert said.model_dump(mode="json", exclude_none=True) == fields
     values = said.given()
+    # Who gives a limit means that of all hours.
+    assert values.pop("bandwidth_schedule", ()) == ()
     assert values.keys() == fields.keys()
     spec = Spec.model_validate({"vm": "web", "source": "a", "destination": "b", **values})
     assert {name: getattr(spec, name) for name in values} == values
@@ -64,6 +66,7 @@ def test_texts_become_seconds_and_bytes_a_second() -> None:
         "max_downtime": 60.0,
         "target_time": 90.0,
         "bandwidth": 25_000_000,
+        "bandwidth_schedule": (),
         "max_latency": LatencyBudget(seconds=0.005),
         "connections": 4,
     }

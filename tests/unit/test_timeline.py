@@ -13,8 +13,10 @@ from drover.errors import InputError
 from drover.model.hours import Hours
 from drover.model.migration import State
 from drover.model.order import Limits, Pin
+from drover.model.plan import Plan
 from drover.model.timeline import Basis, Progressing, Timeline
 from drover.model.units import format_moment
+from drover.model.vm import Labels
 from drover.planner.expect import ASSUMED_LINK, Expectation
 from drover.planner.parts import Part, Parts, PartVm, Wishes
 from drover.planner.timeline import Going, Sight, work_out
@@ -105,6 +107,17 @@ def test_another_version_of_the_plan_changes_what_is_wished() -> None:
     ]
     assert Parts.model_validate(json.loads(wished.model_dump_json())) == wished
     assert [one.name for one in wished.arranged(["web", "db"]).parts] == ["web", "db"]
+
+
+def test_another_version_of_the_plan_means_vms_by_their_labels_without_asking_the_site() -> None:
+    web = part("web")
+    web = web.model_copy(update={"vms": (web.vms[0].model_copy(update={"labels": Labels(tags=("late",))}),)})
+    kept = Parts.model_validate_json(Parts(parts=(part("app"), web), link=1.0, link_known=False).model_dump_json())
+    exception = {"vms": ["tag:late"], "priority": 5}
+    plan = Plan.model_validate(
+        {"version": 1, "plan": "move", "from": "a", "to": "b", "vms": ["*"], "exceptions": [exception]}
+    )
+    assert [one.priority for one in kept.wishing(plan).parts] == [0, 5]
 
 
 def test_a_group_cuts_over_in_its_maintenance_window() -> None:

@@ -14,6 +14,7 @@ from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_pin import pin, unpin
 from drover.cli.plan_run import run as run_plan
+from drover.cli.report_command import report
 from drover.cli.secret import app as secret
 from drover.cli.site import app as site
 from drover.cli.timeline import timeline
@@ -34,6 +35,7 @@ app.add_typer(estimate.app, name="estimate")
 app.command("what-if")(estimate.what_if)
 app.command("migrate")(migrate.migrate)
 app.command("status")(status.status)
+app.command("report")(report)
 app.command("approve")(approve.approve)
 app.command("pause")(pause.pause)
 app.command("resume")(resume.resume)

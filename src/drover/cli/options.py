@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from drover.errors import InputError
 from drover.model.migration import Spec
 from drover.model.settings import COMPRESSIONS, Settings
+from drover.model.texts import explained
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 From = Annotated[str, typer.Option("--from", metavar="URI", help="The site where the VM runs, as libvirt names it.")]
@@ -50,7 +51,8 @@ ShutdownTimeout = Annotated[
     typer.Option("--shutdown-timeout", metavar="TIME", help="How long a guest may take to shut down. Default: 2m."),
 ]
 Bandwidth = Annotated[
-    str | None, typer.Option("--bandwidth", metavar="RATE", help="Use at most this much of the link, as in 200mbit.")
+    str | None,
+    typer.Option("--bandwidth", metavar="RATE", help="Use at most this much of the link: 200mbit, or off."),
 ]
 MaxLatency = Annotated[
     str | None,
@@ -160,8 +162,7 @@ def specification(
     try:
         return Spec.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise explained(error) from None
 
 
 def request(
@@ -190,8 +191,11 @@ def _all_as_star(mapping: dict[str, str]) -> dict[str, str]:
 
 
 def changed(spec: Spec, given: dict[str, Any]) -> Spec:
-    """The same specification with other settings."""
-    return Spec.model_validate({**spec.model_dump(), **given})
+    """The same specification with other settings. Raises InputError if they do not go together."""
+    try:
+        return Spec.model_validate({**spec.model_dump(), **given})
+    except ValidationError as error:
+        raise explained(error) from None
 
 
 def _mapping(option: str, pairs: list[str], *, keyed: bool) -> dict[str, str]:

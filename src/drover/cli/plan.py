@@ -16,6 +16,7 @@ from drover.cli.remote import not_at_a_server
 from drover.model.migration import Spec
 from drover.model.order import Limits
 from drover.model.plan import Plan
+from drover.model.profile import Profile
 from drover.model.settings import Settings
 from drover.model.units import format_duration, format_rate
 from drover.model.vm import Vm
@@ -123,6 +124,7 @@ def _settings(spec: Spec) -> dict[str, Any]:
     """Those that differ from the defaults."""
     default = Spec(vm=spec.vm, source=spec.source, destination=spec.destination)
     named = {name: getattr(spec, name) for name in Settings.model_fields}
+    named |= {name: getattr(spec, name) for name in ("bandwidth_schedule", "windows", "profile")}
     return {name: value for name, value in named.items() if value != getattr(default, name)}
 
 
@@ -131,6 +133,10 @@ def _said(name: str, value: Any) -> str:
         return format_duration(value)
     if name in _RATES:
         return format_rate(value)
+    if isinstance(value, Profile):
+        return ", ".join(f"{part} {said}" for part, said in value if said is not None)
+    if isinstance(value, tuple):
+        return "; ".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -158,7 +164,7 @@ def _as_json(resolved: Resolved) -> dict[str, Any]:
 
 
 def _member(member: Member, vm: Vm) -> dict[str, Any]:
-    changed = member.spec.model_dump(mode="json", include=set(_settings(member.spec)))
+    changed = member.spec.model_dump(mode="json", by_alias=True, include=set(_settings(member.spec)))
     return {
         "vm": member.vm,
         "uuid": member.uuid,

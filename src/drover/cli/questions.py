@@ -1,5 +1,6 @@
 """What an estimate is asked, from the texts of the command line. Wrong ones raise InputError."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def ask(
         "device_rate": None if device_rate is None else parse_rate(device_rate),
     }
     given = {name: value for name, value in conditions.items() if value is not None}
-    given |= options.settings(**settings)
+    given |= _known(options.settings(**settings))
     if planned is None:
         return Question(**given)
     if together:
@@ -48,7 +49,7 @@ def ask(
 
 def _planned(planned: Resolved, given: dict[str, Any]) -> dict[str, Any]:
     """The plan's settings for all, and its batches."""
-    said = {name: value for name, value in planned.plan.settings.given().items() if name in Question.model_fields}
+    said = _known(planned.plan.settings.given(planned.plan.timezone))
     common = {name: value for name, value in said.items() if name not in (*_OF_A_VM, "bandwidth")}
     own = {name: given[name] for name in _OF_A_VM if name in given}
     batches = [
@@ -65,10 +66,16 @@ def _planned(planned: Resolved, given: dict[str, Any]) -> dict[str, Any]:
     return {**common, **rest, "batches": batches, "at_once": planned.plan.at_once}
 
 
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in Question.model_fields}
+
+
 def _of_vm(member: Member, group: Sequence[Member], given: dict[str, Any]) -> VmQuestion:
     spec = member.spec
     waits = {one.turn: one.delay for one in group if one.turn <= member.turn}
-    said = {name: getattr(spec, name) for name in (*_OF_A_VM, "bandwidth")}
+    said = {name: getattr(spec, name) for name in _OF_A_VM} | {
+        "bandwidth": spec.bandwidth_at(time.time()), "cutover": spec.way
+    }  # fmt: skip
     return VmQuestion(vm=member.vm, starts_after=sum(waits.values()), **{**said, **given})
 
 

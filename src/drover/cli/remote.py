@@ -125,4 +125,4 @@ def not_at_a_server(verb: str) -> None:
         )
 
 
-_ASKED = {"login", "logout", "status", "migrate", "plan", "pause", "resume", "cancel", "approve", "site"}
+_ASKED = {"login", "logout", "status", "migrate", "plan", "pause", "resume", "cancel", "approve", "site", "report"}

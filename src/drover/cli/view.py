@@ -193,7 +193,7 @@ def show_outcome(migration: Migration) -> None:
     cutover, console = migration.facts.cutover, Console(highlight=False, soft_wrap=True)
     if cutover is None:
         return
-    vm, there = migration.spec.vm, migration.spec.destination
+    vm, there = migration.spec.name_there, migration.spec.destination
     if cutover.mode is Cutover.MANUAL:
         console.print(
             f"[bold green]{vm} is at the destination, shut off.[/] Start it with `virsh -c {there} start {vm}`."

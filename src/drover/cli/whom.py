@@ -1,5 +1,6 @@
 """Which VMs a verb is about: those that were named with their sites, or those of a plan."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Whom:
     @property
     def bandwidth(self) -> int | None:
         """Bytes/s of the link that the VMs of the plan may use at the same time; None if one of them has no limit."""
-        limits = [member.spec.bandwidth for member in self.members]
+        limits = [member.spec.bandwidth_at(time.time()) for member in self.members]
         if self.planned is None or None in limits:
             return None
         highest = sorted((limit for limit in limits if limit is not None), reverse=True)

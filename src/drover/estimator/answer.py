@@ -174,10 +174,10 @@ def by_method(forecast: Forecast, method: Method) -> Forecast:
 def question_of(spec: Spec) -> Question:
     """What a migration with this specification asks."""
     return Question(
-        cutover=spec.cutover,
+        cutover=spec.way,
         max_downtime=spec.max_downtime,
         target_time=spec.target_time,
-        bandwidth=spec.bandwidth,
+        bandwidth=spec.bandwidth_at(time.time()),
         compression=spec.compression,
         connections=spec.connections,
         write_backpressure=spec.write_backpressure,

@@ -147,7 +147,7 @@ class Remaining:
             dirty=writes,
             memory=min(share * basis.memory, basis.resident or basis.memory),
             memory_ratio=basis.history.memory_ratio(chance) or chance.uniform(0.35, 0.75),
-            cutover=basis.spec.cutover,
+            cutover=basis.spec.way,
             max_downtime=basis.spec.max_downtime,
         )
         copying = sight.left / (self._pace.rate * self._factor(sight)) if sight.left else 0.0

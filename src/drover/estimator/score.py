@@ -9,13 +9,14 @@ from drover.model.migration import Migration
 
 
 def scores(migrations: Sequence[Migration], forecasts: Mapping[str, tuple[Forecast, Forecast]]) -> list[Score]:
-    """Of each migration that had a forecast, went as planned, had the link for itself, and waited for no window."""
+    """Of each migration that had a forecast, went as planned, had the link for itself, and neither waited for a window
+    nor had a bandwidth that follows the clock."""
     found, crowded = [], _crowded(migrations)
     for migration in migrations:
         made, cutover = forecasts.get(migration.id), migration.facts.cutover
         if made is None or cutover is None or cutover.downtime is None or migration.id in crowded:
             continue
-        if migration.spec.windows:
+        if migration.spec.windows or migration.spec.bandwidth_schedule:
             continue
         if not is_undisturbed(migration) or not (migration.spec.devices or seen(migration)):
             continue

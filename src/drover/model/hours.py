@@ -21,7 +21,7 @@ from drover.model.texts import refused
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = re.compile(rf"^({'|'.join(DAYS)})(?:-({'|'.join(DAYS)}))?$")
-_TIME = re.compile(r"^([01][0-9]|2[0-4]):([0-5][0-9])$")
+_TIME = re.compile(r"^([01][0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?$")
 _BACK = 2
 _AHEAD = 9
 """Days around an instant whose hours may be the ones in question: those that began yesterday, those in a week."""
@@ -34,10 +34,14 @@ def _day(text: str) -> str:
 
 
 def _time(text: str) -> str:
-    match = _TIME.match(text)
-    if match is None or (match[1] == "24" and match[2] != "00"):
+    if not _TIME.match(text) or _of_day(text) > timedelta(days=1):
         raise refused(f"{text!r} is not a time of the day", 'write it as in "08:00", up to "24:00"')
     return text
+
+
+def _of_day(clock: str) -> timedelta:
+    hours, minutes, *seconds = map(int, clock.split(":"))
+    return timedelta(hours=hours, minutes=minutes, seconds=sum(seconds))
 
 
 def _zone(text: str) -> str:
@@ -72,9 +76,10 @@ class Hours(BaseModel):
 
     @model_validator(mode="after")
     def _last(self) -> Self:
-        if self.start == self.end:
+        start, end = _of_day(self.start), _of_day(self.end)
+        if start == end:
             raise refused(f"from {self.start} to {self.end} is no time at all", 'a whole day is "00:00" to "24:00"')
-        if self.start == "24:00":
+        if start == timedelta(days=1):
             raise refused("no hours begin at 24:00", 'write "00:00" of the next day')
         return self
 
@@ -117,7 +122,7 @@ def spans(hours: Hours, around: float) -> list[Span]:
     assert hours.timezone is not None
     zone = ZoneInfo(hours.timezone)
     today, weekdays = datetime.fromtimestamp(around, zone).date(), hours.weekdays
-    overnight = timedelta(days=1 if hours.end <= hours.start else 0)
+    overnight = timedelta(days=1 if _of_day(hours.end) <= _of_day(hours.start) else 0)
     days = (today + timedelta(days=step) for step in range(-_BACK, _AHEAD))
     found = (
         Span(_instant(day, hours.start, hours.timezone), _instant(day + overnight, hours.end, hours.timezone))
@@ -152,7 +157,7 @@ def _joined(found: Iterable[Span]) -> Iterator[Span]:
 def _instant(day: date, clock: str, timezone: str) -> float:
     """The first instant at which the clock on the wall shows this time of this day, or a later one."""
     zone = ZoneInfo(timezone)
-    wall = datetime(day.year, day.month, day.day) + timedelta(hours=int(clock[:2]), minutes=int(clock[3:]))
+    wall = datetime(day.year, day.month, day.day) + _of_day(clock)
     first = wall.replace(tzinfo=zone)
     at = first.timestamp()
     if datetime.fromtimestamp(at, zone).replace(tzinfo=None) == wall:

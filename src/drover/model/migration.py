@@ -6,8 +6,12 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from drover.model.bandwidth import LimitedHours, limit_at
 from drover.model.hours import Hours
 from drover.model.latency import LatencyBudget
+from drover.model.profile import Profile
+from drover.model.texts import refused
+from drover.model.totals import Totals
 
 INTERRUPTED = "interrupted"
 """The reason of a migration that the administrator stopped."""
@@ -95,6 +99,8 @@ class Spec(BaseModel):
     """Seconds after which a gate that did not open holds the migration; None waits on."""
     shutdown_timeout: float = Field(default=120.0, gt=0)
     bandwidth: int | None = Field(default=None, gt=0)
+    """At the hours that the schedule says nothing of."""
+    bandwidth_schedule: tuple[LimitedHours, ...] = ()
     max_latency: LatencyBudget = LatencyBudget()
     """What background replication may add to the VM's I/O latency."""
     write_backpressure: bool = False
@@ -111,6 +117,36 @@ class Spec(BaseModel):
     """What does not fit onto the devices goes over the network instead of waiting for another device."""
     windows: tuple[Hours, ...] = ()
     """When it may cut over; without any, at any time."""
+
+    profile: Profile = Profile()
+    """What is different of it at the destination."""
+
+    @model_validator(mode="after")
+    def _memory_fits_what_continues(self) -> Self:
+        if self.cutover is Cutover.RESUME and (self.profile.off or self.profile.changes(self.vm)):
+            words = ", ".join([*self.profile.changes(self.vm), *(["start: off"] if self.profile.off else [])])
+            raise refused(
+                f"{self.vm} continues with its memory, so that its profile cannot change ({words})",
+                "use cutover: restart, or auto, or leave that out of its profile",
+            )
+        return self
+
+    @property
+    def name_there(self) -> str:
+        """The VM's name at the destination."""
+        return self.profile.named(self.vm)
+
+    @property
+    def way(self) -> Cutover:
+        """The cutover that is asked for: what its profile changes leaves no other."""
+        if self.profile.off:
+            return Cutover.MANUAL
+        changed = self.cutover is Cutover.AUTO and self.profile.changes(self.vm)
+        return Cutover.RESTART if changed else self.cutover
+
+    def bandwidth_at(self, at: float) -> int | None:
+        """Bytes/s of the link that it may use at an instant (Unix seconds); None for no limit."""
+        return limit_at(self.bandwidth, self.bandwidth_schedule, at)
 
 
 class ReplicaVdisk(BaseModel):
@@ -230,6 +266,7 @@ class Facts(BaseModel):
     unreadable: dict[str, Unreadable] = {}
     """By VDISK name; those that have none are left out."""
     timings: Timings = Timings()
+    totals: Totals = Totals()
     sent_bytes: int = 0
     """Bytes that earlier engines of this migration put on the wire."""
     device_paths: dict[str, str] = {}

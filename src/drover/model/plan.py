@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from drover.model.hours import Hours, Zone
 from drover.model.order import Limits, Pin, Priority, unkept
+from drover.model.profile import Profile
 from drover.model.settings import Settings, Switch, Wait, misplaced, refused
 
 AT_ONCE = 4
@@ -29,7 +30,9 @@ Word = Annotated[str, Field(max_length=_LONGEST), AfterValidator(_word)]
 """A name at a site."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """A name of the plan's own."""
-Vms = Annotated[tuple[Word, ...], Field(min_length=1, description="Names, UUIDs or patterns with * ? [..]")]
+_WORDS = "Names, UUIDs or patterns with * ? [..]; of labels: tag:…, folder:… (with all in it), title:…, description:…"
+Vms = Annotated[tuple[Word, ...], Field(min_length=1, description=_WORDS)]
+Excluded = Annotated[tuple[Word, ...], Field(alias="except", description=f"Of these VMs, those not meant. {_WORDS}")]
 
 
 class _Part(BaseModel):
@@ -47,6 +50,7 @@ class Aims(_Part):
     formats: dict[Word, Literal["raw", "qcow2"]] = {}
     """Destination format by VDISK; `*` is all of them."""
     settings: Settings = Settings()
+    profile: Profile = Profile()
     windows: tuple[Hours, ...] | None = None
     """When VMs may cut over; an empty list: at any time. Until then they replicate."""
 
@@ -64,6 +68,7 @@ class Group(Aims):
 
     group: Name
     vms: Vms
+    excluded: Excluded = ()
     power_on: tuple[Turn, ...] = ()
     """Who starts first; VMs that no turn names start after all that are named."""
     after: tuple[Name, ...] = ()
@@ -79,6 +84,7 @@ class Override(Aims):
     """What is different for some VMs."""
 
     vms: Vms
+    excluded: Excluded = ()
     priority: Priority | None = None
     """Of VMs that go each for itself, as a group's."""
     pin: Pin | None = None
@@ -98,8 +104,8 @@ class Plan(Aims):
     """VMs that are migrated at the same time."""
     limits: Limits = Limits()
     groups: tuple[Group, ...] = ()
-    vms: tuple[Word, ...] = ()
-    """VMs that go each for itself."""
+    vms: Annotated[tuple[Word, ...], Field(description=f"VMs that go each for itself. {_WORDS}")] = ()
+    excluded: Annotated[tuple[Word, ...], Field(alias="except", description="VMs that the plan leaves alone")] = ()
     exceptions: tuple[Override, ...] = ()
     """The last one that names a VM wins."""
 
@@ -146,9 +152,14 @@ class Plan(Aims):
         parts += [(("groups", number), group) for number, group in enumerate(self.groups)]
         parts += [(("exceptions", number), override) for number, override in enumerate(self.exceptions)]
         for place, part in parts:
-            for number, hours in enumerate(part.windows or ()):
-                if hours.timezone is None:
-                    raise misplaced("in which time zone?", _ZONE, (*place, "windows", number))
+            bandwidth = part.settings.bandwidth
+            for where, several in (
+                (("windows",), part.windows or ()),
+                (("settings", "bandwidth", "schedule"), () if bandwidth is None else bandwidth.schedule),
+            ):
+                for number, hours in enumerate(several):
+                    if hours.timezone is None:
+                        raise misplaced("in which time zone?", _ZONE, (*place, *where, number))
 
 
 _ZONE = "add timezone to the plan, as in timezone: Europe/Zurich"

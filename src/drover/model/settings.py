@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StrictBool, WithJsonSchema
 
 from drover.errors import InputError
+from drover.model.bandwidth import Bandwidth, OrLimit, Rate, parse_limit
 from drover.model.latency import LatencyBudget
 from drover.model.migration import Cutover, OnReadError
 from drover.model.texts import misplaced as misplaced
@@ -54,7 +55,6 @@ def _choice(words: tuple[str, ...], what: str) -> tuple[Any, ...]:
 Wait = Annotated[str, *text(parse_duration, "10s", "5m", bare=True)]
 """A duration that may be none at all."""
 _Duration = Annotated[str, *text(_positive, "500ms", "30s", "5m", bare=True)]
-_Rate = Annotated[str, *text(parse_rate, "200mbit", "25MB/s")]
 _Latency = Annotated[str, *text(LatencyBudget.parse, "+20%", "+5ms", "+20%,+5ms", "off")]
 Switch = Annotated[StrictBool, BeforeValidator(_switch)]
 
@@ -68,10 +68,10 @@ class Settings(BaseModel):
     max_downtime: _Duration | None = None
     target_time: _Duration | None = None
     shutdown_timeout: _Duration | None = None
-    bandwidth: _Rate | None = None
+    bandwidth: Annotated[Bandwidth, OrLimit()] | None = None
     max_latency: _Latency | None = None
     write_backpressure: Switch | None = None
-    write_floor: _Rate | None = None
+    write_floor: Rate | None = None
     on_read_error: Annotated[OnReadError, *_choice(tuple(OnReadError), "an answer to read errors")] | None = None
     connections: (
         Annotated[
@@ -85,13 +85,20 @@ class Settings(BaseModel):
     destination_address: str | None = None
     rest_by_network: Switch | None = None
 
-    def given(self) -> dict[str, Any]:
-        """The fields of a Spec: durations as seconds, rates as bytes/s. What was left out is absent."""
-        return {name: _PARSERS[name](value) if name in _PARSERS else value for name, value in self if value is not None}
+    def given(self, timezone: str | None = None) -> dict[str, Any]:
+        """The fields of a Spec: durations as seconds, rates as bytes/s. What was left out is absent.
+
+        `timezone` is that of hours that name none. Raises InputError if they need it.
+        """
+        said = {name: _PARSERS[name](value) if name in _PARSERS else value for name, value in self if value is not None}
+        if self.bandwidth is not None:
+            said["bandwidth"] = parse_limit(self.bandwidth.limit)
+            said["bandwidth_schedule"] = tuple(hours.at_home(timezone) for hours in self.bandwidth.schedule)
+        return said
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("max_downtime", "target_time", "shutdown_timeout"), parse_duration),
-    **dict.fromkeys(("bandwidth", "write_floor"), parse_rate),
+    "write_floor": parse_rate,
     "max_latency": LatencyBudget.parse,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from drover.errors import InputError
@@ -17,6 +17,13 @@ def refused(message: str, remedy: str) -> PydanticCustomError:
 def misplaced(message: str, remedy: str, place: tuple[str | int, ...]) -> PydanticCustomError:
     """The same for one place within the whole that is validated."""
     return PydanticCustomError("refused", "{message}", {"message": message, "remedy": remedy, "place": place})
+
+
+def explained(error: ValidationError) -> InputError:
+    """The first error of a validation that is not of a file, as an administrator is told it."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return InputError(f"{where}: {first['msg']}" if where else first["msg"], remedy=first.get("ctx", {}).get("remedy"))
 
 
 def checked(parse: Callable[[str], Any]) -> Callable[[str], str]:

@@ -22,6 +22,20 @@ class Vdisk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What somebody wrote down about a VM at its site; empty where nothing was."""
+
+    tags: tuple[str, ...] = ()
+    folder: str = ""
+    """As a path, as in `/shop/web`."""
+    title: str = ""
+    description: str = ""
+
+
+UNLABELLED = Labels()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Vm:
     """One VM at a site. `memory` is bytes; `networks` are the names that its interfaces are plugged into."""
 
@@ -36,6 +50,7 @@ class Vm:
     virtualisation: str
     vdisks: tuple[Vdisk, ...]
     networks: tuple[str, ...]
+    labels: Labels = UNLABELLED
 
     @property
     def size(self) -> int:

@@ -9,6 +9,7 @@ from drover.model.hours import Hours
 from drover.model.migration import Migration, State
 from drover.model.order import Pin
 from drover.model.plan import Plan
+from drover.model.vm import UNLABELLED, Labels
 from drover.planner.expect import Expectation, Expectations
 from drover.plans.needs import Needs, Resource, needs_of, needs_of_migration
 from drover.plans.site import Resolved
@@ -25,6 +26,8 @@ class PartVm(_Kept):
 
     name: str
     uuid: str
+    labels: Labels = UNLABELLED
+    """By which exceptions of a later version of the plan may mean it."""
     migration: str | None
     expected: Expectation
     copying: frozenset[Resource]
@@ -116,6 +119,7 @@ def parts_of(resolved: Resolved, folder: Path | None = None) -> Parts:
                 PartVm(
                     name=member.vm,
                     uuid=member.uuid,
+                    labels=resolved.vms[member.uuid].labels,
                     migration=number,
                     expected=expectations.of(resolved.vms[member.uuid], member.spec, number),
                     copying=needs.copying,

@@ -4,16 +4,18 @@ from pathlib import Path
 
 import yaml
 
+from drover.model.bandwidth import Bandwidth, LimitedHours
 from drover.model.hours import Hours
 from drover.model.order import Limits, Pin
 from drover.model.plan import Group, Override, Plan, Turn
+from drover.model.profile import Profile
 from drover.model.settings import Settings
 from drover.strict_yaml import Kind
 
 _PLAN = Kind(
     called="plan",
     model=Plan,
-    parts=(Plan, Group, Turn, Override, Settings, Hours, Limits, Pin),
+    parts=(Plan, Group, Turn, Override, Settings, Hours, Bandwidth, LimitedHours, Profile, Limits, Pin),
     schema="`drover plan schema` says what a plan holds",
     shorter="split it, or use patterns",
 )

@@ -3,15 +3,19 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pydantic import ValidationError
+
 from drover.errors import InputError
 from drover.model.hours import Hours
 from drover.model.migration import Spec
 from drover.model.plan import Aims, Group, Plan
+from drover.model.profile import Profile
+from drover.model.texts import explained
 from drover.model.units import parse_duration
 from drover.model.vm import Vm
 from drover.plans.batch import Batch, Member
 from drover.plans.pins import sequence
-from drover.plans.select import select
+from drover.plans.select import select, without
 from drover.plans.wishes import Vms, wishes
 
 ALL = "*"
@@ -26,13 +30,15 @@ class _Way:
     formats: dict[str, str] = field(default_factory=dict)
     settings: dict[str, object] = field(default_factory=dict)
     windows: tuple[Hours, ...] = ()
+    profile: Profile = field(default_factory=Profile)
 
     def take(self, aims: Aims, vm: Vm, timezone: str | None) -> None:
         vdisks = {ALL, *(vdisk.name for vdisk in vm.vdisks)}
         self.networks |= {name: to for name, to in aims.networks.items() if name in vm.networks}
         self.pools = _narrowed(self.pools, aims.pools, vdisks)
         self.formats = _narrowed(self.formats, aims.formats, vdisks)
-        self.settings |= aims.settings.given()
+        self.settings |= aims.settings.given(timezone)
+        self.profile = aims.profile.over(self.profile)
         if aims.windows is not None:
             self.windows = tuple(hours.at_home(timezone) for hours in aims.windows)
 
@@ -50,11 +56,17 @@ def resolve(plan: Plan, vms: Sequence[Vm]) -> list[Batch]:
     """
     places: dict[str, str] = {}
     sizes: list[tuple[Group | None, list[Vm]]] = []
+    kept = _kept(plan, vms)
     for group in plan.groups:
-        members = select(group.vms, vms, plan.source)
+        members = select(group.vms, vms, plan.source, but_for=group.excluded)
+        members = [vm for vm in members if vm.uuid in kept]
+        if not members:
+            raise InputError(
+                f"every VM of the group {group.group} is left out", remedy="take something out of `except`"
+            )
         _place(places, members, f"the group {group.group}")
         sizes.append((group, members))
-    singles = select(plan.vms, vms, plan.source)
+    singles = [vm for vm in select(plan.vms, vms, plan.source) if vm.uuid in kept]
     _place(places, singles, "the VMs without a group")
     sizes += [(None, [vm]) for vm in singles]
     planned = [vm for _, members in sizes for vm in members]
@@ -66,6 +78,13 @@ def resolve(plan: Plan, vms: Sequence[Vm]) -> list[Batch]:
     batches = [replace(batch, priority=said[batch.name].priority, pin=said[batch.name].pin) for batch in batches]
     sequence(batches)
     return batches
+
+
+def _kept(plan: Plan, vms: Sequence[Vm]) -> set[str]:
+    """UUIDs of all that the plan names and does not leave out as a whole."""
+    words = [word for group in plan.groups for word in group.vms] + list(plan.vms)
+    named = select(words, vms, plan.source)
+    return {vm.uuid for vm in without(plan.excluded, named, f"the plan {plan.plan}")}
 
 
 def _place(places: dict[str, str], vms: Sequence[Vm], place: str) -> None:
@@ -83,7 +102,9 @@ def _specs(plan: Plan, sizes: Sequence[tuple[Group | None, list[Vm]]], planned: 
     levels += [(group, members, f"the group {group.group}") for group, members in sizes if group is not None]
     for number, exception in enumerate(plan.exceptions):
         where = f"the plan {plan.plan}"
-        levels.append((exception, select(exception.vms, planned, where), f"exceptions[{number}]"))
+        levels.append(
+            (exception, select(exception.vms, planned, where, but_for=exception.excluded), f"exceptions[{number}]")
+        )
     for aims, vms, where in levels:
         _keys_mean_something(aims, vms, where)
         for vm in vms:
@@ -91,7 +112,20 @@ def _specs(plan: Plan, sizes: Sequence[tuple[Group | None, list[Vm]]], planned: 
     for group, members in sizes:
         if group is not None:
             _same_windows(group, [(vm.name, ways[vm.uuid].windows) for vm in members])
-    return {vm.uuid: _spec(plan, vm, ways[vm.uuid]) for vm in planned}
+    specs = {vm.uuid: _spec(plan, vm, ways[vm.uuid]) for vm in planned}
+    _names_there_differ(list(specs.values()))
+    return specs
+
+
+def _names_there_differ(specs: Sequence[Spec]) -> None:
+    seen: dict[str, str] = {}
+    for spec in specs:
+        if spec.name_there in seen:
+            raise InputError(
+                f"{seen[spec.name_there]} and {spec.vm} would both be {spec.name_there} at the destination",
+                remedy="put {name} into the name of their profile, or give each its own by exceptions",
+            )
+        seen[spec.name_there] = spec.vm
 
 
 def _same_windows(group: Group, members: Sequence[tuple[str, tuple[Hours, ...]]]) -> None:
@@ -119,8 +153,11 @@ def _keys_mean_something(aims: Aims, vms: Sequence[Vm], where: str) -> None:
 
 def _spec(plan: Plan, vm: Vm, way: _Way) -> Spec:
     fields = {"networks": way.networks, "pools": _by_spec(way.pools), "formats": _by_spec(way.formats), **way.settings}
-    fields["windows"] = way.windows
-    return Spec.model_validate({"vm": vm.name, "source": plan.source, "destination": plan.destination, **fields})
+    fields |= {"windows": way.windows, "profile": way.profile}
+    try:
+        return Spec.model_validate({"vm": vm.name, "source": plan.source, "destination": plan.destination, **fields})
+    except ValidationError as error:
+        raise explained(error) from None
 
 
 def _by_spec(said: Mapping[str, str]) -> dict[str, str]:

@@ -54,7 +54,8 @@ def wishes(plan: Plan, batches: Sequence[Vms]) -> dict[str, Wish]:
 
 def _except(found: dict[str, Wish], batches: Sequence[Vms], exception: Override, where: str, plan: str) -> None:
     places = {vm.uuid: batch for batch in batches for vm in batch.vms}
-    for vm in select(exception.vms, [vm for batch in batches for vm in batch.vms], f"the plan {plan}"):
+    everything = [vm for batch in batches for vm in batch.vms]
+    for vm in select(exception.vms, everything, f"the plan {plan}", but_for=exception.excluded):
         batch = places[vm.uuid]
         if batch.group:
             raise InputError(

@@ -8,6 +8,7 @@ import libvirt
 from drover.engine.volume import close_volume
 from drover.errors import DroverError, InputError, MigrationError, PlatformError
 from drover.model.migration import Cutover
+from drover.model.profile import Autostart
 from drover.platforms.libvirt import power
 from drover.platforms.libvirt.connection import doing
 from drover.platforms.libvirt.inventory import find_domain, is_running
@@ -47,7 +48,8 @@ def arrive(run: Run, domain: libvirt.virDomain) -> None:
         ) from error
     if cutover.mode is not Cutover.MANUAL:
         cutover.started_at = time.time()
-    domain.setAutostart(1 if run.facts.autostart else 0)
+    wanted = run.migration.spec.profile.autostart or Autostart.KEEP
+    domain.setAutostart(int(run.facts.autostart if wanted is Autostart.KEEP else wanted is Autostart.ON))
     run.save()
 
 
@@ -82,7 +84,10 @@ def destination_profile(run: Run, xml: str) -> str:
         assert vdisk.path is not None
         block = not find_pool(run.destination.connection, vdisk.pool).holds_files
         disks[vdisk.name] = NewDisk(path=vdisk.path, format=vdisk.format, block=block)
-    return translate(xml, disks=disks, networks=run.migration.spec.networks, emulator=None)
+    spec = run.migration.spec
+    return translate(
+        xml, disks=disks, networks=spec.networks, emulator=None, changes=spec.profile, seed=run.migration.id
+    )
 
 
 def turn_back(run: Run) -> None:

@@ -45,7 +45,9 @@ def cut_over(run: Run, epochs: Epochs, mode: Cutover) -> None:
     sent = run.source.engine.status().link.sent_bytes
     _last_epoch(run, epochs)
     verify_stopped(run)
-    facts.sent_bytes += run.source.engine.status().link.sent_bytes - sent
+    status = run.source.engine.status()
+    run.tally.sent(vdisk.sent for vdisk in status.vdisks.values())
+    facts.sent_bytes += status.link.sent_bytes - sent
     run.save()
     run.barrier.stands_still()
 

@@ -90,6 +90,7 @@ class Epochs:
 
     def _remember(self, size: int, seconds: float) -> None:
         self.size, self.seconds = size, seconds
+        self.run.tally.epoch(size, seconds)
         self.capacity.saw_epoch(size, seconds, SEAL_SECONDS)
         if self._mixed:
             self._mixed = False

@@ -62,7 +62,7 @@ class Reporter:
     def outlook(self, status: EngineStatus) -> Outlook:
         """What the gate needs to know, with guesses where nothing was measured."""
         self._measure(status)
-        limit = self._run.migration.spec.bandwidth
+        limit = self._run.bandwidth
         measured = self._epochs.capacity.rate or _GUESS
         rate = max(min(measured, limit) if limit else measured, 1.0)
         unverified = sum(v.size - v.verify.verified_bytes for v in status.vdisks.values())
@@ -102,37 +102,38 @@ class Reporter:
         latency: Latency | None = None,
         slowed: Slowed | None = None,
         prediction: str | None = None,
+        held_back: bool = False,
     ) -> None:
-        """Tells the observer how far the migration is."""
+        """Tells the observer how far the migration is; `held_back` is whether a latency budget slows the background."""
         run = self._run
         left = sum(vdisk.background.pending_bytes for vdisk in status.vdisks.values())
         rate = self._covered.rate
-        run.observe(
-            Progress(
-                migration=run.migration.id,
-                vm=run.migration.spec.vm,
-                state=run.migration.state,
-                vdisks=[self._vdisk(name, status.vdisks[name]) for name in run.vdisk_names if name in status.vdisks],
-                rate=rate,
-                wire_rate=self._wire.rate,
-                vm_write_rate=self.writes.rate,
-                sent=self._base + status.link.sent_bytes,
-                epoch=run.facts.epoch,
-                epoch_bytes=self._epochs.size,
-                epoch_seconds=self._epochs.seconds,
-                predicted_downtime=predicted,
-                time_left=left / rate if rate > 0 and left else None,
-                expected=expected,
-                link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
-                verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
-                limited_by=self.limit(status),
-                unreadable=sum(vdisk.unreadable.bytes for vdisk in status.vdisks.values()),
-                holding=holding,
-                latency=latency,
-                slowed=slowed,
-                prediction=prediction,
-            )
+        progress = Progress(
+            migration=run.migration.id,
+            vm=run.migration.spec.vm,
+            state=run.migration.state,
+            vdisks=[self._vdisk(name, status.vdisks[name]) for name in run.vdisk_names if name in status.vdisks],
+            rate=rate,
+            wire_rate=self._wire.rate,
+            vm_write_rate=self.writes.rate,
+            sent=self._base + status.link.sent_bytes,
+            epoch=run.facts.epoch,
+            epoch_bytes=self._epochs.size,
+            epoch_seconds=self._epochs.seconds,
+            predicted_downtime=predicted,
+            time_left=left / rate if rate > 0 and left else None,
+            expected=expected,
+            link=status.link.state if not status.link.reason else f"{status.link.state}: {status.link.reason}",
+            verified=sum(vdisk.verify.verified_bytes for vdisk in status.vdisks.values()),
+            limited_by=self.limit(status),
+            unreadable=sum(vdisk.unreadable.bytes for vdisk in status.vdisks.values()),
+            holding=holding,
+            latency=latency,
+            slowed=slowed,
+            prediction=prediction,
         )
+        run.tally.look(progress, time.monotonic(), held_back=held_back)
+        run.observe(progress)
 
     def limit(self, status: EngineStatus) -> str | None:
         """What limits most VDISKs. Only the destination knows whether a link waits for its disk."""
@@ -145,6 +146,7 @@ class Reporter:
 
     def _measure(self, status: EngineStatus) -> None:
         backgrounds = [vdisk.background for vdisk in status.vdisks.values()]
+        self._run.tally.sent(vdisk.sent for vdisk in status.vdisks.values())
         self._covered.add(sum(background.done_bytes + background.loaded_bytes for background in backgrounds))
         self._wire.add(status.link.sent_bytes)
         self._foreground.add(sum(vdisk.sent.foreground_bytes for vdisk in status.vdisks.values()))

@@ -100,13 +100,15 @@ class Replication:
         raise_if_held(run, status, run.vdisk_names)
         self._tell_what_is_left(status)
         note_unreadable(run, status)
+        if changed := run.follow_the_clock():
+            self.epochs.capacity.limited(*changed)
         settled = self.epochs.settle(status)
         copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
         if copied and run.facts.compare:
             run.facts.compare = False
             run.save()
         outlook = self.reporter.outlook(status)
-        mode, predicted = gate.choose(run.migration.spec.cutover, outlook, run.migration.spec.max_downtime)
+        mode, predicted = gate.choose(run.migration.spec.way, outlook, run.migration.spec.max_downtime)
         opened = settled and copied and self._warm_verified(status) and status.link.state == "up"
         opened = opened and bool(self.epochs.sizes)
         self._note_timings(status, copied=copied)
@@ -138,6 +140,7 @@ class Replication:
             latency=self.throttle.progress,
             slowed=self.backpressure.cost(self.reporter.writes),
             prediction=self.backpressure.prediction,
+            held_back=self.throttle.held is not None and not copied,
         )
         self._maybe_seal(copied, status)
         return None

@@ -13,12 +13,14 @@ from drover.engine.volume import close_volume, live_volumes, open_volume
 from drover.errors import MigrationError
 from drover.guard import Guard
 from drover.model.migration import Facts, Migration, ReplicaVdisk, State
+from drover.model.units import format_rate
 from drover.platforms.libvirt.capture import Capture, export_socket
 from drover.platforms.libvirt.host import address_of
 from drover.platforms.libvirt.inventory import find_domain
 from drover.replicator.barrier import Barrier
 from drover.replicator.events import Message, Observer
 from drover.replicator.side import Side
+from drover.replicator.tally import Tally
 from drover.store import MigrationStore
 
 
@@ -32,7 +34,10 @@ class Run:
         self.source = Side("source", migration.spec.source, migration.id)
         self.destination = Side("destination", migration.spec.destination, migration.id)
         self.domain: libvirt.virDomain = find_domain(self.source.connection, migration.facts.uuid)
+        self._paced: tuple[int | None, int | None] = (None, None)
+        """What the source's engine was told: of the background, of all."""
         self.barrier = Barrier(migration, store.folder)
+        self.tally = Tally(migration.facts.totals)
         self.guard = Guard(self.source.uri, migration.facts.uuid, self.vdisk_names)
 
     def __enter__(self) -> Self:
@@ -106,8 +111,28 @@ class Run:
             connections=spec.connections,
             compression=spec.compression,
         )
-        self.source.engine.pace(background=None, link=spec.bandwidth)
+        self.pace(background=None)
         self.save()
+
+    @property
+    def bandwidth(self) -> int | None:
+        """Bytes/s of the link that the administrator lets this migration use now; None for no limit."""
+        return self.migration.spec.bandwidth_at(time.time())
+
+    def pace(self, *, background: int | None) -> None:
+        """Limits the source's engine: the background as given, bytes/s, all of it as the administrator says."""
+        self._paced = background, self.bandwidth
+        self.source.engine.pace(background=background, link=self._paced[1])
+
+    def follow_the_clock(self) -> tuple[int | None, int | None] | None:
+        """Changes the engine's limit if it is another one by now: those before and after, bytes/s; else None."""
+        background, before = self._paced
+        now = self.bandwidth
+        if now == before:
+            return None
+        self.pace(background=background)
+        self.say(f"by its schedule it may use {'all' if now is None else format_rate(now)} of the link from now on")
+        return before, now
 
     def put_destination(self) -> None:
         """Tells the destination's engine where each VDISK goes."""

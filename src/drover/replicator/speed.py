@@ -73,6 +73,11 @@ class Capacity:
     def __init__(self) -> None:
         self.rate = 0.0
 
+    def limited(self, before: int | None, now: int | None) -> None:
+        """Its limit changed, bytes/s or None: what was seen at a lower one says nothing of what it carries now."""
+        if before is not None and (now is None or now > before) and self.rate > _AT_THE_LIMIT * before:
+            self.rate = 0.0
+
     def saw_background(self, rate: float) -> None:
         """Background replication went at `rate`; what limited it may also be the disks, so only more counts."""
         self.rate = max(self.rate, rate)
@@ -89,6 +94,8 @@ class Capacity:
             self.rate = max(self.rate, (self.rate + size / max(seconds, 0.01)) / 2)
 
 
+_AT_THE_LIMIT = 0.7
+"""Share of a limit above which that, and not the link, is what was seen."""
 _TELLING = 8 << 20
 """Bytes from which on an epoch's time says something about a fast link."""
 _PROOF = 1 << 20

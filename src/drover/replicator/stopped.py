@@ -28,6 +28,7 @@ def replicate_stopped(run: Run) -> None:
     while True:
         status = run.source.engine.status()
         raise_if_held(run, status, run.vdisk_names)
+        run.follow_the_clock()
         reporter.outlook(status)
         copied = all(vdisk.background.state == "done" for vdisk in status.vdisks.values())
         waiting = run.barrier.waits_for(copied, window.waits_for(0.0))

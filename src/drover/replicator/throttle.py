@@ -21,7 +21,7 @@ class Throttle:
     def __init__(self, run: Run) -> None:
         self._run = run
         spec = run.migration.spec
-        self._pacer = Pacer(spec.max_latency, ceiling=spec.bandwidth or float("inf"))
+        self._pacer = Pacer(spec.max_latency, ceiling=run.bandwidth or float("inf"))
         self._histograms = LatencyHistograms(run.domain, run.vdisk_names)
         self._on = False
         self._obstacle: str | None = None
@@ -46,8 +46,9 @@ class Throttle:
             return
         if copied:
             self.end()
-            self._run.source.engine.pace(background=None, link=self._run.migration.spec.bandwidth)
+            self._run.pace(background=None)
             return
+        self._pacer.ceiling = self._run.bandwidth or float("inf")
         writes = not writes_slowed
         if status.link.state != "up" or writes != self._writes:
             # Writes that are slowed on purpose wait for that, not for the background.
@@ -91,7 +92,7 @@ class Throttle:
         wanted = self._pacer.allowed
         # An engine fills its bucket anew each time it is told a rate.
         if force or wanted != self._applied:
-            self._run.source.engine.pace(background=wanted, link=self._run.migration.spec.bandwidth)
+            self._run.pace(background=wanted)
             self._applied = wanted
 
 

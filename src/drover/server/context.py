@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from drover.accounts.accounts import Accounts
 from drover.accounts.audit import Audit
 from drover.store import (
+    AnswerStore,
     CredentialStore,
     GroupStore,
     LiveStore,
@@ -35,6 +36,7 @@ class Context:
     sites: SiteStore
     credentials: CredentialStore
     live: LiveStore
+    answers: AnswerStore
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -51,6 +53,7 @@ class Context:
             sites=SiteStore(folder),
             credentials=CredentialStore(folder),
             live=LiveStore(folder),
+            answers=AnswerStore(folder),
         )
 
 

@@ -3,7 +3,8 @@
 import base64
 import binascii
 import json
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
 
 from fastapi import Query
 
@@ -11,6 +12,22 @@ from drover.errors import InputError
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items in a part")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next` of the part before")]
+
+
+After = Annotated[str | None, Query(max_length=255, description="`next` of the part before")]
+Item = TypeVar("Item")
+
+
+def part(
+    items: Sequence[Item], key: Callable[[Item], str], limit: int, after: str | None
+) -> tuple[list[Item], str | None]:
+    """A part of a list that is in the order of its keys, and the `after` of the part that follows.
+
+    One whose item was removed meanwhile begins at the next.
+    """
+    later = [item for item in items if after is None or key(item) > after]
+    found = later[:limit]
+    return found, key(found[-1]) if len(later) > limit else None
 
 
 def cursor_after(created_at: float, identity: str) -> str:

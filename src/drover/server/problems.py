@@ -60,7 +60,7 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an operation's OpenAPI says of its errors."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA: schema}}
+        status: {"description": HTTPStatus(status).phrase, **({"content": {MEDIA: schema}} if status >= 400 else {})}
         for status in sorted({400, 401, 403, 413, 422, 500, *statuses})
     }
 

@@ -4,6 +4,7 @@ import re
 import secrets
 import time
 
+from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from drover import logs
@@ -11,14 +12,17 @@ from drover import logs
 HEADER = "X-Request-ID"
 _GIVEN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ASKED_ALL_THE_TIME = {"/healthz", "/readyz", "/metrics"}
+_METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+_ENDLESS = {"/v1/events"}
 _log = logs.logger("server")
 
 
 class Tracing:
     """ASGI middleware, around all others. A client's own `X-Request-ID` is taken over if it is short and plain."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, answers: Histogram) -> None:
         self._app = app
+        self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,8 +47,13 @@ class Tracing:
                 raise
             finally:
                 tell = _log.debug if scope["path"] in _ASKED_ALL_THE_TIME else _log.info
-                seconds = round(time.monotonic() - began, 4)
-                tell("request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+                seconds = time.monotonic() - began
+                tell("request", method=scope["method"], path=scope["path"], status=status, seconds=round(seconds, 4))
+                # A path that leads nowhere is anybody's invention, and each would be a series of its own.
+                route = getattr(scope.get("route"), "path", "none")
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                if route not in _ENDLESS:
+                    self._answers.labels(method, route, str(status)).observe(seconds)
 
 
 def _id(scope: Scope) -> str:

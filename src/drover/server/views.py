@@ -111,7 +111,7 @@ class GroupView(BaseModel):
         )  # fmt: skip
 
 
-class Groups(BaseModel):
+class Groups(Page):
     items: list[GroupView]
 
 
@@ -129,7 +129,7 @@ class PlanView(BaseModel):
         return cls(**vars(plan))
 
 
-class Plans(BaseModel):
+class Plans(Page):
     items: list[PlanView]
 
 
@@ -163,7 +163,7 @@ class SiteView(BaseModel):
     has_credentials: bool = Field(description="Whether some are kept for it, encrypted; nothing shows them")
 
 
-class Sites(BaseModel):
+class Sites(Page):
     items: list[SiteView]
 
 
@@ -183,12 +183,23 @@ class VmView(BaseModel):
     memory: int
     vdisks: list[VdiskView]
     networks: list[str]
+    tags: list[str]
+    folder: str
+    title: str
 
     @classmethod
     def of(cls, vm: Vm) -> Self:
         vdisks = [VdiskView(name=v.name, size=v.size, format=v.format, allocated=v.allocated) for v in vm.vdisks]
         return cls(
-            name=vm.name, uuid=vm.uuid, running=vm.running, memory=vm.memory, vdisks=vdisks, networks=list(vm.networks)
+            name=vm.name,
+            uuid=vm.uuid,
+            running=vm.running,
+            memory=vm.memory,
+            vdisks=vdisks,
+            networks=list(vm.networks),
+            tags=list(vm.labels.tags),
+            folder=vm.labels.folder,
+            title=vm.labels.title,
         )
 
 

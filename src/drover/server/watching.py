@@ -62,6 +62,8 @@ class Watching:
         self._sites = Sites(SiteStore(folder))
         self._thread = threading.Thread(target=self._run, name="watching", daemon=True)
         self._said = ""
+        self.unreachable: dict[str, float] = {}
+        """Sites that do not answer, by name, and since when, Unix seconds."""
 
     def start(self) -> None:
         self._thread.start()
@@ -83,7 +85,7 @@ class Watching:
                 self._said = str(error)
 
     def _look(self) -> None:
-        unreachable = self._sites.unreachable(time.time())
+        unreachable = self.unreachable = self._sites.unreachable(time.time())
         if not (self._folder / FILE).exists():
             return
         # Read each time: what the administrator changes holds at once.

@@ -1,5 +1,6 @@
 """What Drover remembers, in the administrator's data folder: migrations, groups, plans, devices, forecasts and more."""
 
+from drover.store.answers import AnswerStore
 from drover.store.credentials import CredentialStore
 from drover.store.cutovers import CutoverStore
 from drover.store.devices import DeviceStore
@@ -15,6 +16,6 @@ from drover.store.sites import SiteStore
 from drover.store.vault import Vault
 
 __all__ = [
-    "CredentialStore", "CutoverStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore", "LiveStore",
-    "MigrationStore", "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore", "Vault",
+    "AnswerStore", "CredentialStore", "CutoverStore", "DeviceStore", "ForecastStore", "GroupStore", "LinkStore",
+    "LiveStore", "MigrationStore", "ObservationStore", "OrderStore", "PlanStore", "RunStore", "SiteStore", "Vault",
 ]  # fmt: skip

@@ -156,6 +156,14 @@ class GroupStore:
             db.execute(_members.update().where(staying).values(mark=Mark.REPLICATING, marked_at=time.time()))
 
 
+def members_of(plan: str | None, group: str | None) -> sa.Select[str]:
+    """The migrations of the groups of a plan, or of the group with this id."""
+    query = sa.select(_members.c.migration).join(_groups)
+    if plan is not None:
+        query = query.where(_groups.c.plan == plan)
+    return query if group is None else query.where(_groups.c.id == group)
+
+
 def _group(db: sa.Connection, row: sa.RowMapping) -> Group:
     query = sa.select(_members).where(_members.c.group == row["id"]).order_by(_members.c.turn, _members.c.vm)
     members = [

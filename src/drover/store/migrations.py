@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from drover.errors import DroverError, InputError, MigrationError
-from drover.model.migration import Facts, Migration, Spec, State, may_follow
+from drover.model.migration import Cutover, Facts, Migration, Spec, State, may_follow
 from drover.store.database import Database, metadata
+from drover.store.groups import members_of
 
 _migrations = sa.Table(
     "migrations",
@@ -94,8 +95,14 @@ class MigrationStore:
         before: tuple[float, str] | None = None,
         states: Sequence[State] = (),
         vm: str | None = None,
+        plan: str | None = None,
+        group: str | None = None,
+        sites: Sequence[str] | None = None,
     ) -> list[Migration]:
-        """Newest first, those that come after `before`, (Unix seconds of its creation, id); `vm` may be a part."""
+        """Newest first, those that come after `before`, (Unix seconds of its creation, id); `vm` may be a part.
+
+        `plan` is a name, `group` an id, `sites` are URIs of which it goes from or to one.
+        """
         order = sa.tuple_(_migrations.c.created_at, _migrations.c.id)
         query = sa.select(_migrations).order_by(_migrations.c.created_at.desc(), _migrations.c.id.desc()).limit(limit)
         if before is not None:
@@ -104,6 +111,11 @@ class MigrationStore:
             query = query.where(_migrations.c.state.in_(states))
         if vm is not None:
             query = query.where(_migrations.c.vm.contains(vm, autoescape=True))
+        if plan is not None or group is not None:
+            query = query.where(_migrations.c.id.in_(members_of(plan, group)))
+        if sites is not None:
+            ends = [_migrations.c.spec[end].as_string() for end in ("source", "destination")]
+            query = query.where(sa.or_(*(end.in_(sites) for end in ends)))
         with self._database.transaction() as db:
             return [_migration(row) for row in db.execute(query).mappings()]
 
@@ -112,6 +124,37 @@ class MigrationStore:
         query = sa.select(_migrations.c.state, sa.func.count()).group_by(_migrations.c.state)
         with self._database.transaction() as db:
             return {row[0]: row[1] for row in db.execute(query)}
+
+    def sums(self) -> dict[str, int]:
+        """Bytes of all migrations: `background` and `foreground` before compression, and `wire`."""
+        facts = _migrations.c.facts
+        columns = {
+            "background": facts["totals"]["background_bytes"].as_integer(),
+            "foreground": facts["totals"]["foreground_bytes"].as_integer(),
+            "wire": facts["sent_bytes"].as_integer(),
+        }
+        query = sa.select(*(sa.func.sum(column).label(name) for name, column in columns.items()))
+        with self._database.transaction() as db:
+            row = db.execute(query).mappings().one()
+        return {name: int(row[name] or 0) for name in columns}
+
+    def downtimes(self) -> list[float]:
+        """Seconds, of the VMs that have arrived; those that are started by hand, or were off, have none."""
+        cutover = _migrations.c.facts["cutover"]
+        stopping, started = cutover["stopping_at"].as_float(), cutover["started_at"].as_float()
+        arrived = sa.and_(_migrations.c.state == State.FINISHED, started.is_not(None))
+        counted = sa.and_(cutover["mode"].as_string() != Cutover.MANUAL, cutover["was_off"].as_boolean().is_(False))
+        with self._database.transaction() as db:
+            return [row[0] for row in db.execute(sa.select(started - stopping).where(arrived, counted))]
+
+    def interruptions(self) -> dict[str, int]:
+        """How often migrations were paused, and failed, each time with a reason."""
+        query = sa.select(sa.func.count()).select_from(_events).where(_events.c.kind == "state")
+        with self._database.transaction() as db:
+            return {
+                str(state): db.execute(query.where(_events.c.text.startswith(f"{state}: "))).scalar_one()
+                for state in (State.PAUSED, State.FAILED)
+            }
 
     def under_way(self) -> list[str]:
         """Ids of those that have not ended."""

@@ -1,6 +1,7 @@
 """Plans as they were handed in, every version of them, and the runs that carry work out."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -169,7 +170,15 @@ class RunStore:
             row = db.execute(sa.select(_runs).where(_runs.c.id == run_id)).mappings().first()
         return None if row is None else _run(row)
 
-    def page(self, *, limit: int, before: tuple[float, str] | None = None, name: str | None = None) -> list[StoredRun]:
+    def page(
+        self,
+        *,
+        limit: int,
+        before: tuple[float, str] | None = None,
+        name: str | None = None,
+        states: Sequence[RunState] = (),
+        kinds: Sequence[RunKind] = (),
+    ) -> list[StoredRun]:
         """Newest first, those that come after `before`, (Unix seconds of its creation, id)."""
         query = sa.select(_runs).order_by(_runs.c.created_at.desc(), _runs.c.id.desc()).limit(limit)
         if before is not None:
@@ -177,6 +186,10 @@ class RunStore:
             query = query.where(order < sa.tuple_(*map(sa.literal, before)))
         if name is not None:
             query = query.where(_runs.c.name == name)
+        if states:
+            query = query.where(_runs.c.state.in_(states))
+        if kinds:
+            query = query.where(_runs.c.kind.in_(kinds))
         with self._database.transaction() as db:
             return [_run(row) for row in db.execute(query).mappings()]
 

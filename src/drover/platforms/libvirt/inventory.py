@@ -10,6 +10,7 @@ import libvirt
 from drover.errors import InputError, PlatformError
 from drover.model.vm import IoStatistics, Vdisk, Vm
 from drover.platforms.libvirt.connection import doing, qmp
+from drover.platforms.libvirt.labels import labels_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ def describe(domain: libvirt.virDomain) -> Vm:
         virtualisation=profile.get("type", ""),
         vdisks=tuple(_vdisks(domain, profile)),
         networks=tuple(dict.fromkeys(filter(None, map(network_of, profile.findall("devices/interface"))))),
+        labels=labels_of(profile),
     )
 
 

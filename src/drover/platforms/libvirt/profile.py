@@ -4,6 +4,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from drover.model.profile import Profile
+from drover.platforms.libvirt.changes import apply
 from drover.platforms.libvirt.inventory import network_of
 
 NAMESPACE = "https://drover.dev/xmlns/libvirt/1"
@@ -22,12 +24,22 @@ class NewDisk:
     block: bool
 
 
-def translate(xml: str, *, disks: Mapping[str, NewDisk], networks: Mapping[str, str], emulator: str | None) -> str:
-    """The profile for the destination: its VDISKs, networks and emulator; everything else, MAC and UUID too, as it was.
+def translate(
+    xml: str,
+    *,
+    disks: Mapping[str, NewDisk],
+    networks: Mapping[str, str],
+    emulator: str | None,
+    changes: Profile = Profile(),  # noqa: B008
+    seed: str = "",
+) -> str:
+    """The profile for the destination: its VDISKs, networks and emulator, and what is to be different.
 
-    Read-only media (CD, floppy) are emptied: they do not travel. `emulator` None keeps the source's.
+    Everything else, the UUID too, is as it was. New MAC addresses follow from `seed`. Read-only media (CD, floppy) are
+    emptied: they do not travel. `emulator` None keeps the source's.
     """
     profile = ET.fromstring(xml)
+    apply(profile, changes, seed=seed)
     profile.attrib.pop("id", None)
     devices = profile.find("devices")
     assert devices is not None

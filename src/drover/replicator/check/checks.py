@@ -10,7 +10,7 @@ from drover.model.vm import Vm
 from drover.platforms.libvirt.connection import open_uri
 from drover.platforms.libvirt.host import Host, host_of
 from drover.platforms.libvirt.inventory import describe, find_domain
-from drover.replicator.check import destination, devices, link, source
+from drover.replicator.check import destination, devices, link, profile, source
 from drover.replicator.check.report import Report
 from drover.store import MigrationStore
 
@@ -34,6 +34,7 @@ def check(spec: Spec, store: MigrationStore, device_paths: Sequence[str] = ()) -
         report = Report()
         source.check(report, domain, vm, hosts[0])
         with report.looking_at("destination"):
+            profile.check(report, with_destination, vm, domain, spec, store)
             destination.check(report, with_destination, vm, domain, spec)
         if device_paths:
             devices.check(report, hosts[0], device_paths, vm, spec, store)

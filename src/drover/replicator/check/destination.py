@@ -1,6 +1,5 @@
-"""Checks at the destination: is the name free, do networks map, do pools have room, can it run this machine."""
+"""Checks at the destination: do networks map, do pools have room, can it run this machine."""
 
-import contextlib
 import xml.etree.ElementTree as ET
 
 import libvirt
@@ -17,7 +16,6 @@ _FORMATS = ("raw", "qcow2")
 
 
 def check(report: Report, connection: libvirt.virConnect, vm: Vm, domain: libvirt.virDomain, spec: Spec) -> None:
-    _free_name(report, connection, vm)
     _machine(report, connection, vm)
     _processor(report, connection, domain)
     _networks(report, connection, domain, spec)
@@ -31,19 +29,6 @@ def check(report: Report, connection: libvirt.virConnect, vm: Vm, domain: libvir
         return
     with report.looking_at("pools"):
         _storage(report, connection, vm, spec)
-
-
-def _free_name(report: Report, connection: libvirt.virConnect, vm: Vm) -> None:
-    for look, key in ((connection.lookupByUUIDString, vm.uuid), (connection.lookupByName, vm.name)):
-        with contextlib.suppress(libvirt.libvirtError):
-            found = look(key)
-            report.bad(
-                "name",
-                f"the destination already has a VM {found.name()} ({found.UUIDString()})",
-                "both URIs may lead to the same site; else rename or undefine that one",
-            )
-            return
-    report.good("name", f"{vm.name} is free at the destination")
 
 
 def _machine(report: Report, connection: libvirt.virConnect, vm: Vm) -> None:
@@ -142,7 +127,8 @@ def _replica(
             f"choose another with --format {vdisk.name}=raw" + (" or =qcow2" if pool.holds_files else ""),
         )
         return None
-    volume = f"{vm.name}-{vdisk.name}.{wanted}" if pool.holds_files else f"{vm.name}-{vdisk.name}"
+    named = f"{spec.profile.named(vm.name)}-{vdisk.name}"
+    volume = f"{named}.{wanted}" if pool.holds_files else named
     if (path := volume_path(connection, pool.name, volume)) is not None:
         report.bad(
             f"pool {pool.name}",

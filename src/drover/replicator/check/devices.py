@@ -1,5 +1,6 @@
 """Checks of the transport devices that are to carry the bulk: they are there, open, and have room."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,8 +49,8 @@ def fit(vms: Sequence[Vm], room: Mapping[str, int], spec: Spec) -> Fit:
     fits = min(free, allocated)
     seconds = fits / _DISK
     words = f"{format_size(allocated)} by road, about {format_duration(seconds)} to load at {format_rate(_DISK)}"
-    if spec.bandwidth:
-        words += f"; over the network {format_duration(allocated / spec.bandwidth)} at {format_rate(spec.bandwidth)}"
+    if limit := spec.bandwidth_at(time.time()):
+        words += f"; over the network {format_duration(allocated / limit)} at {format_rate(limit)}"
     if fits < allocated:
         rest = format_size(allocated - fits)
         words += f"; unless it can be compressed {rest} do not fit and " + (

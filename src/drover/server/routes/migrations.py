@@ -3,21 +3,26 @@
 import zlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 
 from drover.accounts.identity import Identity
 from drover.errors import InputError
+from drover.model.group import Phase
+from drover.model.hours import Hours
 from drover.model.migration import Migration, Spec, State
+from drover.model.profile import Profile
 from drover.model.settings import Settings
+from drover.model.texts import explained
 from drover.replicator.finish import cancel as cancel_run
 from drover.replicator.run import Run
 from drover.replicator.window import free_of_windows
 from drover.server.access import Operator, Viewer
 from drover.server.context import Context, Stores
-from drover.server.paging import Cursor, Limit, cursor_after, position
+from drover.server.once import Key, once
+from drover.server.paging import After, Cursor, Limit, cursor_after, position
 from drover.server.problems import ConflictError, ForbiddenError, MissingError, answers
-from drover.server.routes.runs import Key, begin
+from drover.server.routes.runs import begin
 from drover.server.views import Groups, GroupView, Happening, Migrations, MigrationStory, MigrationView, RunView
 from drover.store.plans import RunKind
 
@@ -36,18 +41,20 @@ class NewMigration(BaseModel):
     pools: _Names = Field(default={}, description="Destination pool by VDISK; `*` is all of them")
     formats: _Names = Field(default={}, description="raw or qcow2 by VDISK; `*` is all of them")
     settings: Settings = Settings()
+    windows: tuple[Hours, ...] = Field(default=(), description="When it may cut over; each with its time zone")
+    profile: Profile = Profile()
 
     def spec(self, source: str, destination: str) -> Spec:
         """Raises InputError."""
         fields = {
             "vm": self.vm, "source": source, "destination": destination, "networks": self.networks,
             "pools": _by_spec(self.pools), "formats": _by_spec(self.formats), **self.settings.given(),
+            "windows": tuple(hours.at_home(None) for hours in self.windows), "profile": self.profile,
         }  # fmt: skip
         try:
             return Spec.model_validate(fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise InputError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise explained(error) from None
 
 
 @router.get("/migrations", responses=answers())
@@ -58,12 +65,18 @@ def migrations(
     cursor: Cursor = None,
     state: Annotated[list[State], Query(description="Any of these")] = [],  # noqa: B006
     vm: Annotated[str | None, Query(max_length=255, description="A part of the VM's name")] = None,
+    plan: Annotated[str | None, Query(max_length=255, description="Begun by a run of this plan")] = None,
+    group: Annotated[str | None, Query(max_length=255, description="In this group, by its id")] = None,
+    site: Annotated[str | None, Query(max_length=255, description="From or to this site, by its name")] = None,
 ) -> Migrations:
     """The migrations, newest first."""
-    found = stores.migrations.page(limit=limit, before=position(cursor), states=state, vm=vm)
+    uris = None if site is None else [one.uri for one in stores.sites.all() if one.name == site]
+    found = stores.migrations.page(
+        limit=limit, before=position(cursor), states=state, vm=vm, plan=plan, group=group, sites=uris
+    )
     following = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
     groups = {member.migration: group for group in stores.groups.all() for member in group.members}
-    allowed = [one for one in found if _may_see(stores, identity, one, groups.get(one.id))]
+    allowed = [one for one in found if may_see(stores, identity, one, groups.get(one.id))]
     progress = stores.live.newest([one.id for one in allowed if not one.state.ended])
     waits = stores.orders.waits([one.id for one in allowed])
     views = [MigrationView.of(one, _id(groups.get(one.id)), progress.get(one.id), waits.get(one.id)) for one in allowed]
@@ -90,7 +103,6 @@ def migration(
     identity: Viewer,
     stores: Stores,
     response: Response,
-    if_none_match: Annotated[str | None, Header()] = None,
 ) -> MigrationStory:
     """A migration with its story; its ETag changes with it."""
     found = find(stores, identity, migration_id)
@@ -98,22 +110,27 @@ def migration(
     waits = stores.orders.waits([found.id]).get(found.id)
     etag = f'"{found.updated_at}-{(progress or {}).get("at", 0)}-{zlib.crc32((waits or "").encode()):x}"'
     response.headers["ETag"] = etag
-    if if_none_match == etag:
-        response.status_code = 304
     view = MigrationView.of(found, _id(stores.groups.of(found.id)), progress, waits)
     history = [Happening(at=at, kind=kind, text=text) for at, kind, text in stores.migrations.history(found.id)]
     return MigrationStory(**view.model_dump(), spec=found.spec, history=history)
 
 
 @router.post("/migrations/{migration_id}/pause", status_code=202, responses=answers(404, 409))
-def pause(migration_id: str, identity: Operator, stores: Stores) -> None:
+def pause(
+    migration_id: str, identity: Operator, stores: Stores, request: Request, idempotency_key: Key = None
+) -> MigrationView:
     """Stop a migration in an orderly way; the VM runs on at the source, and going on sends only what is missing."""
     found = find(stores, identity, migration_id)
-    if not stores.migrations.is_running(found.id):
-        raise ConflictError(
-            f"no process is running {found.id}: it is {found.state}", remedy="there is nothing to pause"
-        )
-    stores.live.ask_to_pause(found.id)
+
+    def act() -> MigrationView:
+        if not stores.migrations.is_running(found.id):
+            raise ConflictError(
+                f"no process is running {found.id}: it is {found.state}", remedy="there is nothing to pause"
+            )
+        stores.live.ask_to_pause(found.id)
+        return _view(stores, found.id)
+
+    return once(stores, identity, request, idempotency_key, None, MigrationView, act)
 
 
 @router.post("/migrations/{migration_id}/resume", status_code=202, responses=answers(404, 409))
@@ -130,7 +147,10 @@ def resume(
         raise ConflictError(f"{found.id} is {found.state} already", remedy="there is nothing to go on with")
     if settings is not None and (given := settings.given()):
         with stores.migrations.running(found):
-            found.spec = Spec.model_validate({**found.spec.model_dump(), **given})
+            try:
+                found.spec = Spec.model_validate({**found.spec.model_dump(), **given})
+            except ValidationError as error:
+                raise explained(error) from None
             stores.migrations.save(found)
     if stores.migrations.is_running(found.id):
         raise ConflictError(f"{found.id} is running", remedy="pause it first, if you want to change something")
@@ -139,24 +159,49 @@ def resume(
 
 
 @router.post("/migrations/{migration_id}/cancel", responses=answers(404, 409, 502))
-def cancel(migration_id: str, identity: Operator, stores: Stores) -> MigrationView:
+def cancel(
+    migration_id: str, identity: Operator, stores: Stores, request: Request, idempotency_key: Key = None
+) -> MigrationView:
     """End a migration that does not run: the VM is as it was at the source, its copies are deleted."""
     found = find(stores, identity, migration_id)
-    if found.state.ended:
-        raise ConflictError(f"{found.id} is {found.state} already", remedy="there is nothing to cancel")
-    if stores.migrations.is_running(found.id):
-        raise ConflictError(f"{found.id} is running", remedy="pause it first")
-    with stores.migrations.running(found), Run(stores.migrations, found, lambda _: None) as run:
-        cancel_run(run)
-    return MigrationView.of(stores.migrations.get(found.id), _id(stores.groups.of(found.id)), None)
+
+    def act() -> MigrationView:
+        if found.state.ended:
+            raise ConflictError(f"{found.id} is {found.state} already", remedy="there is nothing to cancel")
+        if stores.migrations.is_running(found.id):
+            raise ConflictError(f"{found.id} is running", remedy="pause it first")
+        with stores.migrations.running(found), Run(stores.migrations, found, lambda _: None) as run:
+            cancel_run(run)
+        return _view(stores, found.id)
+
+    return once(stores, identity, request, idempotency_key, None, MigrationView, act)
+
+
+def _view(stores: Context, migration_id: str) -> MigrationView:
+    return MigrationView.of(stores.migrations.get(migration_id), _id(stores.groups.of(migration_id)), None)
 
 
 @router.get("/groups", tags=["groups"], responses=answers())
-def groups(identity: Viewer, stores: Stores) -> Groups:
+def groups(
+    identity: Viewer,
+    stores: Stores,
+    limit: Limit = 1000,
+    after: After = None,
+    plan: Annotated[str | None, Query(max_length=255, description="Of this plan")] = None,
+    phase: Annotated[list[Phase], Query(description="Any of these")] = [],  # noqa: B006
+) -> Groups:
     """Groups that were begun, newest first."""
-    found = [group for group in stores.groups.all() if identity.scope.allows_plan(group.plan)]
+    allowed = [group for group in stores.groups.all() if identity.scope.allows_plan(group.plan)]
+    wanted = [one for one in allowed if (plan is None or one.plan == plan) and (not phase or one.phase in phase)]
+    if after is not None:
+        place = next((at for at, one in enumerate(wanted) if one.id == after), None)
+        if place is None:
+            raise InputError(f"{after!r} is no group of this list", remedy="take `next` of the part before, or none")
+        wanted = wanted[place + 1 :]
+    found = wanted[:limit]
     waiting = stores.groups.waits_for_approval
-    return Groups(items=[GroupView.of(group, waits_for_approval=waiting(group.id)) for group in found])
+    items = [GroupView.of(group, waits_for_approval=waiting(group.id)) for group in found]
+    return Groups(items=items, next=found[-1].id if len(wanted) > limit else None)
 
 
 @router.post("/groups/{group_id}/approval", tags=["groups"], responses=answers(404, 409))
@@ -164,29 +209,41 @@ def approve(
     group_id: str,
     identity: Operator,
     stores: Stores,
+    request: Request,
     now: Annotated[bool, Query(description="Also outside its maintenance windows")] = False,
+    idempotency_key: Key = None,
 ) -> GroupView:
     """Let a group cut over as soon as all its VMs are ready, in its maintenance windows if it has some."""
     found = [one for one in stores.groups.all() if one.id == group_id and identity.scope.allows_plan(one.plan)]
     if not found:
         raise MissingError(f"there is no group {group_id!r}", remedy="`GET /v1/groups` lists them")
-    approved = stores.groups.approve(group_id, identity.name)
-    if now:
-        _free(stores, [member.migration for member in found[0].members], identity)
-    elif not approved:
-        raise ConflictError(f"{group_id} waits for nobody's approval", remedy="there is nothing to approve of")
-    return GroupView.of(found[0], waits_for_approval=False)
+
+    def act() -> GroupView:
+        approved = stores.groups.approve(group_id, identity.name)
+        if now:
+            _free(stores, [member.migration for member in found[0].members], identity)
+        elif not approved:
+            raise ConflictError(f"{group_id} waits for nobody's approval", remedy="there is nothing to approve of")
+        return GroupView.of(found[0], waits_for_approval=False)
+
+    return once(stores, identity, request, idempotency_key, None, GroupView, act)
 
 
 @router.post("/migrations/{migration_id}/approval", responses=answers(404, 409))
-def approve_migration(migration_id: str, identity: Operator, stores: Stores) -> MigrationView:
+def approve_migration(
+    migration_id: str, identity: Operator, stores: Stores, request: Request, idempotency_key: Key = None
+) -> MigrationView:
     """Let a migration that goes alone cut over outside its maintenance windows, as soon as it is ready."""
     found = find(stores, identity, migration_id)
     group = stores.groups.of(found.id)
     if group is not None and len(group.members) > 1:
         raise ConflictError(f"{found.id} cuts over with its group", remedy=f"approve of the group {group.id}")
-    _free(stores, [found.id], identity)
-    return MigrationView.of(found, _id(group), None)
+
+    def act() -> MigrationView:
+        _free(stores, [found.id], identity)
+        return MigrationView.of(found, _id(group), None)
+
+    return once(stores, identity, request, idempotency_key, None, MigrationView, act)
 
 
 def _free(stores: Context, migrations: list[str], identity: Identity) -> None:
@@ -203,12 +260,13 @@ def find(stores: Context, identity: Identity, migration_id: str) -> Migration:
         found = stores.migrations.get(migration_id)
     except InputError:
         raise missing from None
-    if not _may_see(stores, identity, found, stores.groups.of(found.id)):
+    if not may_see(stores, identity, found, stores.groups.of(found.id)):
         raise missing
     return found
 
 
-def _may_see(stores: Context, identity: Identity, migration: Migration, group: Any) -> bool:
+def may_see(stores: Context, identity: Identity, migration: Migration, group: Any) -> bool:
+    """Whether a migration, in this group or none, is for whoever asks."""
     if identity.scope.plans and (group is None or not identity.scope.allows_plan(group.plan)):
         return False
     if not identity.scope.sites:

@@ -8,10 +8,14 @@ from pydantic import BaseModel, Field
 
 from drover.accounts.identity import Identity, Token, User
 from drover.accounts.roles import Role, Scope
+from drover.errors import InputError
 from drover.server.access import Administrator, Anybody, Viewer, source_of
-from drover.server.context import Stores
-from drover.server.paging import Limit
-from drover.server.problems import ForbiddenError, answers
+from drover.server.conditional import IfMatch, etag, require
+from drover.server.context import Context, Stores
+from drover.server.once import Key, once
+from drover.server.paging import After, Limit, part
+from drover.server.problems import ForbiddenError, MissingError, answers
+from drover.server.views import Page
 
 router = APIRouter(prefix="/v1", tags=["people"])
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")]
@@ -90,7 +94,7 @@ class UserView(BaseModel):
         return cls(**{**vars(user), "scope": ScopeView.of(user.scope)})
 
 
-class Users(BaseModel):
+class Users(Page):
     items: list[UserView]
 
 
@@ -128,7 +132,7 @@ class MadeToken(TokenView):
     secret: str
 
 
-class Tokens(BaseModel):
+class Tokens(Page):
     items: list[TokenView]
 
 
@@ -178,54 +182,112 @@ def change_password(body: NewPassword, identity: Anybody, stores: Stores) -> Non
 
 
 @router.get("/users", responses=answers())
-def users(_: Administrator, stores: Stores) -> Users:
-    """All users."""
-    return Users(items=[UserView.of(user) for user in stores.accounts.users()])
+def users(
+    _: Administrator,
+    stores: Stores,
+    limit: Limit = 1000,
+    after: After = None,
+    role: Annotated[list[Role], Query(description="Any of these")] = [],  # noqa: B006
+) -> Users:
+    """All users, by name."""
+    wanted = [user for user in stores.accounts.users() if not role or user.role in role]
+    found, following = part(wanted, lambda user: user.name, limit, after)
+    return Users(items=[UserView.of(user) for user in found], next=following)
 
 
 @router.post("/users", status_code=201, responses=answers(409))
-def add_user(body: NewUser, _: Administrator, stores: Stores) -> OneTime:
+def add_user(
+    body: NewUser, identity: Administrator, stores: Stores, request: Request, idempotency_key: Key = None
+) -> OneTime:
     """Add a user, who logs in with the one-time password of the answer."""
-    made = stores.accounts.add_user(body.name, body.role, body.scope.scope())
-    assert made is not None
-    return OneTime(one_time_password=made)
+
+    def act() -> OneTime:
+        made = stores.accounts.add_user(body.name, body.role, body.scope.scope())
+        assert made is not None
+        return OneTime(one_time_password=made)
+
+    return once(stores, identity, request, idempotency_key, body, OneTime, act, secret=True)
 
 
-@router.patch("/users/{name}", responses=answers(404))
-def change_user(name: str, body: UserChange, _: Administrator, stores: Stores) -> UserView:
+@router.get("/users/{name}", responses=answers(304, 404))
+def user(name: str, _: Administrator, stores: Stores, response: Response) -> UserView:
+    """A user."""
+    view = _user(stores, name)
+    response.headers["ETag"] = etag(view)
+    return view
+
+
+@router.patch("/users/{name}", responses=answers(404, 412))
+def change_user(
+    name: str, body: UserChange, _: Administrator, stores: Stores, response: Response, if_match: IfMatch = None
+) -> UserView:
     """Change what a user may do; it holds at once."""
+    require(if_match, _user(stores, name), f"the user {name}")
     scope = None if body.scope is None else body.scope.scope()
     stores.accounts.change_user(name, role=body.role, scope=scope, disabled=body.disabled)
-    return UserView.of(stores.accounts.user(name))
+    view = _user(stores, name)
+    response.headers["ETag"] = etag(view)
+    return view
 
 
-@router.post("/users/{name}/password", responses=answers(404))
-def reset_password(name: str, _: Administrator, stores: Stores) -> OneTime:
+@router.post("/users/{name}/password", responses=answers(404, 409))
+def reset_password(
+    name: str, identity: Administrator, stores: Stores, request: Request, idempotency_key: Key = None
+) -> OneTime:
     """A one-time password for a user who has forgotten theirs; all their sessions end."""
-    return OneTime(one_time_password=stores.accounts.reset_password(name))
+    _user(stores, name)
+
+    def act() -> OneTime:
+        return OneTime(one_time_password=stores.accounts.reset_password(name))
+
+    return once(stores, identity, request, idempotency_key, None, OneTime, act, secret=True)
 
 
-@router.delete("/users/{name}", status_code=204, responses=answers(404))
-def remove_user(name: str, _: Administrator, stores: Stores) -> None:
+@router.delete("/users/{name}", status_code=204, responses=answers(404, 412))
+def remove_user(name: str, _: Administrator, stores: Stores, if_match: IfMatch = None) -> None:
     """Remove a user with all their sessions and tokens."""
+    require(if_match, _user(stores, name), f"the user {name}")
     stores.accounts.remove_user(name)
 
 
+def _user(stores: Context, name: str) -> UserView:
+    """Raises MissingError."""
+    try:
+        return UserView.of(stores.accounts.user(name))
+    except InputError as error:
+        raise MissingError(error.message, remedy="`GET /v1/users` lists them") from None
+
+
 @router.get("/tokens", responses=answers())
-def tokens(identity: Viewer, stores: Stores) -> Tokens:
-    """One's own tokens; an administrator sees all."""
-    user = None if identity.role is Role.ADMINISTRATOR else identity.name
-    return Tokens(items=[TokenView.of(token) for token in stores.accounts.tokens(user)])
+def tokens(
+    identity: Viewer,
+    stores: Stores,
+    limit: Limit = 1000,
+    after: After = None,
+    user: Annotated[str | None, Query(max_length=255, description="Of this user")] = None,
+) -> Tokens:
+    """One's own tokens, by id; an administrator sees all."""
+    if identity.role is not Role.ADMINISTRATOR:
+        user = identity.name
+    wanted = sorted(stores.accounts.tokens(user), key=lambda token: token.id)
+    found, following = part(wanted, lambda token: token.id, limit, after)
+    return Tokens(items=[TokenView.of(token) for token in found], next=following)
 
 
-@router.post("/tokens", status_code=201, responses=answers())
-def add_token(body: NewToken, identity: Viewer, stores: Stores) -> MadeToken:
+@router.post("/tokens", status_code=201, responses=answers(409))
+def add_token(
+    body: NewToken, identity: Viewer, stores: Stores, request: Request, idempotency_key: Key = None
+) -> MadeToken:
     """Make an API token of one's own, which may never do more than oneself."""
     if identity.kind == "token":
         raise ForbiddenError("a token makes no tokens", remedy="log in")
-    scope, lasts = body.scope.scope(), body.expires_in_seconds
-    secret, token = stores.accounts.add_token(identity.name, body.name, body.role, scope, lasts)
-    return MadeToken(**TokenView.of(token).model_dump(), secret=secret)
+
+    def act() -> MadeToken:
+        scope, lasts = body.scope.scope(), body.expires_in_seconds
+        secret, token = stores.accounts.add_token(identity.name, body.name, body.role, scope, lasts)
+        return MadeToken(**TokenView.of(token).model_dump(), secret=secret)
+
+    return once(stores, identity, request, idempotency_key, body, MadeToken, act, secret=True)
 
 
 @router.delete("/tokens/{token_id}", status_code=204, responses=answers(404))
@@ -245,9 +307,11 @@ def audit(
     limit: Limit = 100,
     before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
     who: Annotated[str | None, Query(max_length=255)] = None,
+    what: Annotated[str | None, Query(max_length=255, description="As an entry says it")] = None,
+    since: Annotated[float | None, Query(ge=0, le=1e12, description="Unix seconds")] = None,
 ) -> AuditEntries:
     """What was changed or tried, newest first: by whom, from where, with which outcome."""
-    entries = stores.audit.entries(before=before, limit=limit, who=who)
+    entries = stores.audit.entries(before=before, limit=limit, who=who, what=what, since=since)
     items = [AuditEntry(**{k: v for k, v in asdict(entry).items() if k != "hash"}) for entry in entries]
     return AuditEntries(items=items, next=items[-1].number if len(items) == limit else None)
 

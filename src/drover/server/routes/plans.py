@@ -13,8 +13,10 @@ from drover.plans.file import dump, parse
 from drover.plans.site import at_source
 from drover.server.access import Operator, Viewer
 from drover.server.context import Context, Stores
+from drover.server.once import Key
+from drover.server.paging import After, Limit, part
 from drover.server.problems import ForbiddenError, MissingError, PreconditionError, answers
-from drover.server.routes.runs import Key, begin
+from drover.server.routes.runs import begin
 from drover.server.views import Plans, PlanView, RunView
 from drover.store.plans import RunKind, StoredPlan
 from drover.workflows.carry import at_sites
@@ -38,9 +40,18 @@ _TEXT: dict[str, Any] = {
 
 
 @router.get("", responses=answers())
-def plans(identity: Viewer, stores: Stores) -> Plans:
-    """The newest version of each plan."""
-    return Plans(items=[PlanView.of(plan) for plan in stores.plans.all() if identity.scope.allows_plan(plan.name)])
+def plans(
+    identity: Viewer,
+    stores: Stores,
+    limit: Limit = 1000,
+    after: After = None,
+    name: Annotated[str | None, Query(max_length=255, description="A part of the plan's name")] = None,
+) -> Plans:
+    """The newest version of each plan, by name."""
+    allowed = [plan for plan in stores.plans.all() if identity.scope.allows_plan(plan.name)]
+    wanted = [plan for plan in allowed if name is None or name in plan.name]
+    found, following = part(wanted, lambda plan: plan.name, limit, after)
+    return Plans(items=[PlanView.of(plan) for plan in found], next=following)
 
 
 @router.get("/schema", responses=answers())
@@ -56,13 +67,10 @@ def plan(
     stores: Stores,
     response: Response,
     version: Version = None,
-    if_none_match: Annotated[str | None, Header()] = None,
 ) -> PlanView:
     """A plan with its YAML; its ETag is its version."""
     stored = find(stores, identity, name, version)
     response.headers["ETag"] = _etag(stored)
-    if if_none_match == _etag(stored):
-        response.status_code = 304
     return PlanView.of(stored)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 
 from drover.accounts.identity import Identity
 from drover.errors import InputError
@@ -13,19 +13,10 @@ from drover.server.context import Context, Stores
 from drover.server.paging import Cursor, Limit, cursor_after, position
 from drover.server.problems import ConflictError, MissingError, answers
 from drover.server.views import Runs, RunView
-from drover.store.plans import RunKind, StoredRun
+from drover.store.plans import RunKind, RunState, StoredRun
 from drover.workflows.start import enqueue
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
-Key = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        description="Sent again with the same key, a request begins nothing again: it gets the run of the first time",
-    ),
-]
 
 
 @router.get("", responses=answers())
@@ -35,9 +26,11 @@ def runs(
     limit: Limit = 100,
     cursor: Cursor = None,
     name: Annotated[str | None, Query(max_length=255, description="Of a plan, or of a VM")] = None,
+    state: Annotated[list[RunState], Query(description="Any of these")] = [],  # noqa: B006
+    kind: Annotated[list[RunKind], Query(description="Any of these")] = [],  # noqa: B006
 ) -> Runs:
     """What was asked for, newest first."""
-    found = stores.runs.page(limit=limit, before=position(cursor), name=name)
+    found = stores.runs.page(limit=limit, before=position(cursor), name=name, states=state, kinds=kind)
     following = cursor_after(found[-1].created_at, found[-1].id) if len(found) == limit else None
     return Runs(items=[RunView.of(run) for run in found if _is_for(run, identity)], next=following)
 

@@ -10,8 +10,9 @@ from drover.model.credentials import Credentials
 from drover.platforms.libvirt.connection import doing, open_uri
 from drover.platforms.libvirt.inventory import describe
 from drover.server.access import Administrator, Viewer
-from drover.server.context import Stores
-from drover.server.paging import Limit
+from drover.server.conditional import IfMatch, etag, require
+from drover.server.context import Context, Stores
+from drover.server.paging import After, Limit, part
 from drover.server.problems import MissingError, answers
 from drover.server.views import Sites, SiteView, Vms, VmView
 from drover.store.sites import Site
@@ -25,19 +26,42 @@ class NewSite(BaseModel):
 
 
 @router.get("", responses=answers())
-def sites(identity: Viewer, stores: Stores) -> Sites:
-    """The sites that whoever asks may work with."""
-    found = [site for site in stores.sites.all() if identity.scope.allows_site(site.name)]
+def sites(identity: Viewer, stores: Stores, limit: Limit = 1000, after: After = None) -> Sites:
+    """The sites that whoever asks may work with, by name."""
+    allowed = [site for site in stores.sites.all() if identity.scope.allows_site(site.name)]
+    found, following = part(allowed, lambda site: site.name, limit, after)
     kept = stores.credentials.kept()
-    return Sites(items=[SiteView(**vars(site), has_credentials=site.name in kept) for site in found])
+    items = [SiteView(**vars(site), has_credentials=site.name in kept) for site in found]
+    return Sites(items=items, next=following)
 
 
-@router.put("/{name}", responses={**answers(), 201: {"model": SiteView, "description": "It is new"}})
-def put_site(name: Name, body: NewSite, _: Administrator, stores: Stores, response: Response) -> SiteView:
+@router.get("/{name}", responses=answers(304, 404))
+def site(name: Name, identity: Viewer, stores: Stores, response: Response) -> SiteView:
+    """A site."""
+    view = _view(stores, name)
+    if view is None or not identity.scope.allows_site(name):
+        raise MissingError(f"there is no site {name!r}", remedy="`GET /v1/sites` lists those that you may see")
+    response.headers["ETag"] = etag(view)
+    return view
+
+
+@router.put("/{name}", responses={**answers(412), 201: {"model": SiteView, "description": "It is new"}})
+def put_site(
+    name: Name, body: NewSite, _: Administrator, stores: Stores, response: Response, if_match: IfMatch = None
+) -> SiteView:
     """Add a site, or give it another URI, for which its credentials have to be given again."""
+    require(if_match, _view(stores, name), f"the site {name}")
     if stores.sites.put(Site(name=name, uri=body.uri)):
         response.status_code = 201
-    return SiteView(name=name, uri=body.uri, has_credentials=name in stores.credentials.kept())
+    view = SiteView(name=name, uri=body.uri, has_credentials=name in stores.credentials.kept())
+    response.headers["ETag"] = etag(view)
+    return view
+
+
+def _view(stores: Context, name: str) -> SiteView | None:
+    kept = stores.credentials.kept()
+    found = next((site for site in stores.sites.all() if site.name == name), None)
+    return None if found is None else SiteView(**vars(found), has_credentials=name in kept)
 
 
 @router.put("/{name}/credentials", status_code=204, responses=answers(404))
@@ -58,9 +82,10 @@ def remove_credentials(name: Name, _: Administrator, stores: Stores) -> None:
         raise MissingError(error.message, remedy=error.remedy) from None
 
 
-@router.delete("/{name}", status_code=204, responses=answers(404))
-def remove_site(name: Name, _: Administrator, stores: Stores) -> None:
+@router.delete("/{name}", status_code=204, responses=answers(412))
+def remove_site(name: Name, _: Administrator, stores: Stores, if_match: IfMatch = None) -> None:
     """Forget a site. Nothing at it changes, and migrations that go on there go on."""
+    require(if_match, _view(stores, name), f"the site {name}")
     stores.sites.remove(name)
 
 
