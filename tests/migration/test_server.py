@@ -75,7 +75,7 @@ def server(lab: Lab, tmp_path: Path) -> Iterator[Server]:
 def plan_of(pair: list[Vm], single: Vm) -> str:
     lab, later = single.lab, datetime.now(UTC) + timedelta(hours=3)
     return (
-        f"version: 1\nplan: move\nfrom: alpha\nto: beta\nat_once: 3\n"
+        f"version: 1\nplan: move\nfrom: alpha\nto: beta\nat_once: 3\nlimits: {{per_host: 2}}\n"
         f"networks: {{{lab.site('alpha').network}: {lab.site('beta').network}}}\npools: {{'*': raw, vda: qcow2}}\n"
         f"settings: {{cutover: resume, max_downtime: 2m}}\n"
         f"groups:\n  - group: pair\n    vms: [{', '.join(vm.name for vm in pair)}]\n"
@@ -90,6 +90,8 @@ def test_a_plan_is_carried_out_though_the_server_is_killed(
     lab.link.set(rate=20e6)
     server.remote.put("/v1/plans/move", text=plan_of(pair, single))
     run = server.remote.post("/v1/plans/move/runs", key="once")
+    # Who has no room at the host begins when all of the others is copied, though these wait for approval.
+    server.until("/v1/migrations", lambda said: any("of 2" in (one["waits_for"] or "") for one in said["items"]))
     server.until("/v1/migrations?state=replicating", lambda said: said["items"])
     server.end(signal.SIGKILL)
     server.start()
@@ -108,6 +110,8 @@ def test_a_plan_is_carried_out_though_the_server_is_killed(
     done = server.until(f"/v1/runs/{run['id']}", lambda said: said["state"] not in ("queued", "running"))
     assert done["state"] == "finished", done
     assert len(done["migrations"]) == 3
+    rows = server.remote.get("/v1/plans/move/timeline")["rows"]
+    assert {row["name"]: row["state"] for row in rows} == {"pair": "finished", single.name: "finished"}
     for vm in (*pair, single):
         assert (vm.state("alpha"), vm.state("beta")) == ("off", "running")
         vm.assert_witness()

@@ -124,10 +124,12 @@ def until(wanted: Callable[[], object]) -> None:
 
 def start(
     monkeypatch: pytest.MonkeyPatch, simulated: Simulated, text: str, sizes: dict[str, float],
-    groups: tuple[tuple[str, ...], ...] = (),
+    groups: tuple[tuple[str, ...], ...] = (), without: tuple[str, ...] = (),
 ) -> None:  # fmt: skip
     PlanStore().put("move", text, "boss")
     prepared = simulated.prepare(text, sizes, groups)
+    for field in without:
+        del prepared[field]
     monkeypatch.setattr(carry, "prepare", lambda _: prepared)
     target = {"plan": "move", "version": 1}
     RunStore().add(StoredRun(id="r-1", kind=RunKind.PLAN, target=target, name="move", by="boss"))
@@ -187,3 +189,17 @@ def test_a_plan_that_is_applied_anew_changes_the_order_of_what_waits(
     for vm in "abc":
         simulated.end(vm)
     until(lambda: RunStore().get("r-1").state is RunState.FINISHED)
+
+
+def test_what_an_older_drover_prepared_goes_on_in_the_order_of_its_plan(
+    simulated: Simulated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = HEAD + "at_once: 1\nvms: [a, b]\n"
+    start(monkeypatch, simulated, text, {"a": GIB, "b": 9 * GIB}, without=("parts", "limits", "plan"))
+    until(lambda: simulated.begun == ["a"])
+    simulated.copied("a")
+    plan_changed("r-1")
+    simulated.end("a")
+    simulated.end("b")
+    until(lambda: RunStore().get("r-1").state is RunState.FINISHED)
+    assert simulated.begun == ["a", "b"]

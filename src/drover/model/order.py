@@ -41,7 +41,7 @@ class Limits(_Part):
     """
 
     per_host: Many | None = None
-    """At one source host, those that copy; at one destination host, those that cut over."""
+    """At one source host, those of this plan that copy; at one destination host, those of all plans that cut over."""
     per_pool: Many | None = None
     """The same for one pool: what VDISKs are read from, or written to."""
     per_link: Many | None = None

@@ -21,6 +21,10 @@ ASSUMED_LINK = 0.9e9 / 8
 _ZEROS = 0.15
 _RATIO = 0.6
 """Bytes on the wire for each that is no zero, where no sample says better: as the estimator takes it."""
+_DISK = 200e6
+"""Bytes/s of an ordinary disk."""
+_PIPELINE = 0.5
+"""Of the rate at which VDISKs are read: what reading, compressing, sending and writing together leave."""
 _MEMORY = 0.6
 """Share of a VM's memory that is not zero, where nobody looked."""
 _PHASES = Phases()
@@ -54,7 +58,8 @@ class Expectations:
 
     def of(self, vm: Vm, spec: Spec, migration: str | None = None) -> Expectation:
         """Of a VM that is to be migrated, or is recorded as `migration` already."""
-        rate = float(spec.bandwidth) if spec.bandwidth else None
+        limit = spec.bandwidth_at(time.time())
+        rate = float(limit) if limit else None
         own = min(rate or self.link, self.link)
         if migration is not None and (made := self._estimator.forecasts.of(migration)) is not None:
             return _from_forecast(made, own, rate)
@@ -90,16 +95,20 @@ def _from_contents(vm: Vm, spec: Spec, seen: VmObservation | None, own: float, r
         dirty_ratio=ratio,
         dirty=known.curve if known is not None else lambda _: 0.0,
         memory=_MEMORY * min(vm.memory, vm.resident or vm.memory),
-        cutover=spec.cutover,
+        cutover=spec.way,
         max_downtime=spec.max_downtime,
     )
     machine = with_cutover(machine, way, _PHASES)
+    wire = content * ratio
+    # Zeros have to be read as well, and take nothing of the link.
+    read = _PIPELINE * ((known.read_rate if known is not None else None) or _DISK)
+    covered = read * wire / allocated if allocated and wire else None
     stopped = downtime(machine, way, _PHASES, epoch=EPOCH_WHEN_COPIED)
     compared = allocated / _PHASES.verify_rate
     return Expectation(
         fixed=_PHASES.prepare + compared + 2 * EPOCH_WHEN_COPIED,
-        wire=content * ratio,
+        wire=wire,
         cutover=stopped + _PHASES.finish,
-        rate=rate,
+        rate=min((one for one in (rate, covered) if one is not None), default=None),
         basis=Basis.SIZE if known is None else Basis.OBSERVATION,
     )

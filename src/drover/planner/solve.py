@@ -42,7 +42,7 @@ def solve(jobs: Sequence[Job], world: World, *, begun: int | None = None, effort
     waiting = [_freed(job, before) for job in jobs if job.begun is None]
     urgency = _urgency(waiting)
     tries = _tries(jobs, world, effort)
-    rows = _rows(waiting, world, urgency, before)[: max(tries, 1)]
+    rows = _rows(waiting, world, urgency, before, most=max(tries, 1))
     best = min((_tried(running, row, world) for row in rows), key=_worth)
     search = _Search(running, world, urgency, best, before)
     search.improve(tries - len(rows))
@@ -89,7 +89,7 @@ def _tails(jobs: Sequence[Job], world: World) -> dict[str, float]:
     return found
 
 
-def _rows(jobs: Sequence[Job], world: World, urgency: dict[str, int], begun: int) -> list[list[Job]]:
+def _rows(jobs: Sequence[Job], world: World, urgency: dict[str, int], begun: int, *, most: int) -> list[list[Job]]:
     tails = _tails(jobs, world)
     own = {job.name: job.alone(world.link) for job in jobs}
     places = {job.name: place for place, job in enumerate(jobs)}
@@ -102,7 +102,7 @@ def _rows(jobs: Sequence[Job], world: World, urgency: dict[str, int], begun: int
     ]
     return [
         sequence(jobs, lambda job, rule=rule: (-urgency[job.name], rule(job), places[job.name]), begun=begun)  # type: ignore[misc]
-        for rule in rules
+        for rule in rules[:most]
     ]
 
 

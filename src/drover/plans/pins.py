@@ -6,8 +6,9 @@ Johnson 1977). What is preferred is taken only while that leaves room for all th
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Any, Generic, Protocol, TypeVar
 
 from drover.errors import InputError
 from drover.model.order import Pin
@@ -37,36 +38,61 @@ def sequence(
     `begun` is how many have begun that are not among them: positions count these, and all are beyond them. An `after`
     that names none of them is met. Raises InputError that names the pin that cannot be kept.
     """
-    places = {batch.name: place for place, batch in enumerate(batches)}
-    chosen = preferred or (lambda batch: places[batch.name])
+    keys = {
+        batch.name: (place if preferred is None else preferred(batch), place) for place, batch in enumerate(batches)
+    }
     pinned = _pinned(batches, begun)
+    free = _Free(batches)
+    if not pinned:
+        return [free.take(name) for name in free.each(keys)]
     due = _deadlines(batches)
-    left = {batch.name: batch for batch in batches}
-    waits = {batch.name: {name for name in batch.after if name in left} for batch in batches}
-    may = {batch.name: batch for batch in batches if not waits[batch.name]}
-    following: dict[str, list[str]] = {name: [] for name in left}
-    for name, those in waits.items():
-        for one in those:
-            following[one].append(name)
     row: list[_Batch] = []
     for position in range(begun + 1, begun + len(batches) + 1):
+        may = [name for name in free.names if _position(free.left[name]) is None]
         if (here := pinned.get(position)) is not None:
-            taken = may.get(here.name)
+            taken = here.name if here.name in free.names else None
+        elif _is_tight(free.left, due, position, pinned):
+            taken = min(may, key=lambda name: (due[name], keys[name]), default=None)
         else:
-            free = [batch for batch in may.values() if _position(batch) is None]
-            if pinned and _is_tight(left, due, position, pinned):
-                taken = min(free, key=lambda batch: due[batch.name], default=None)
-            else:
-                taken = min(free, key=chosen, default=None)
-        if taken is None or due[taken.name] < position:
+            taken = min(may, key=lambda name: keys[name], default=None)
+        if taken is None or due[taken] < position:
             raise _refused(batches, row, position)
-        row.append(taken)
-        del left[taken.name], may[taken.name]
-        for name in following[taken.name]:
-            waits[name].discard(taken.name)
-            if not waits[name]:
-                may[name] = left[name]
+        row.append(free.take(taken))
     return row
+
+
+class _Free(Generic[_Batch]):
+    """Those that nothing left has to go before, as they are taken one after the other."""
+
+    def __init__(self, batches: Sequence[_Batch]) -> None:
+        self.left = {batch.name: batch for batch in batches}
+        self._waits = {batch.name: {name for name in batch.after if name in self.left} for batch in batches}
+        self._following: dict[str, list[str]] = {name: [] for name in self.left}
+        for name, before in self._waits.items():
+            for one in before:
+                self._following[one].append(name)
+        self.names = {name for name, before in self._waits.items() if not before}
+        self._new: list[str] = []
+
+    def take(self, name: str) -> _Batch:
+        """Takes one of `names`."""
+        self.names.remove(name)
+        for following in self._following[name]:
+            self._waits[following].discard(name)
+            if not self._waits[following]:
+                self.names.add(following)
+                self._new.append(following)
+        return self.left.pop(name)
+
+    def each(self, keys: Mapping[str, Any]) -> Iterator[str]:
+        """The one of the smallest key, each time; it has to be taken before the next."""
+        heap = [(keys[name], name) for name in self.names]
+        heapify(heap)
+        while heap:
+            yield heappop(heap)[1]
+            while self._new:
+                name = self._new.pop()
+                heappush(heap, (keys[name], name))
 
 
 def _position(batch: Placed) -> int | None:

@@ -67,10 +67,15 @@ async def attend(
                 return End.FAILED
             process = begin(migration_id, since)
         looks += 1
-        if copied is not None and not looks % _LOOKS and store.get(migration_id).state in COPIED:
+        if copied is not None and not looks % _LOOKS and _is_copied(store, migration_id):
             await copied()
             copied = None
         await asyncio.sleep(_LOOK)
+
+
+def _is_copied(store: MigrationStore, migration_id: str) -> bool:
+    standing = store.standing([migration_id]).get(migration_id)
+    return standing is not None and standing.state in COPIED
 
 
 def start_process(migration_id: str, since: float) -> Process:
