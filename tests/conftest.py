@@ -1,4 +1,4 @@
-"""One lab for all migrations; a VM of its own for each test."""
+"""One lab for all migrations, a VM of its own for each test; a PostgreSQL cluster for whoever asks for it."""
 
 import itertools
 import os
@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from drover.lab import Lab
+from drover.store.location import FILE
 from tests.migration.world import Vm, guards, traces
+from tests.postgresql import Cluster
 
 _numbers = itertools.count(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,6 +27,22 @@ def lab() -> Iterator[Lab]:
     lab.up()
     yield lab
     lab.reset()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def data(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A data folder whose database is of either kind."""
+    if request.param == "postgresql":
+        cluster: Cluster = request.getfixturevalue("postgresql")
+        (tmp_path / FILE).write_text(cluster.new_database())
+    return tmp_path
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> MigrationStore:
-    return MigrationStore(tmp_path)
+def store(data: Path) -> MigrationStore:
+    return MigrationStore(data)
 
 
 def config(hook: Webhook, *rules: dict[str, Any]) -> Config:

@@ -10,6 +10,7 @@ from rich.console import Console
 from drover import __version__
 from drover.cli import approve, cancel, check, clean, estimate, login, migrate, pause, remote, resume, server, status
 from drover.cli.alerts import app as alerts
+from drover.cli.database import app as database
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_run import run as run_plan
@@ -41,6 +42,7 @@ plan.command("run")(run_plan)
 app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
 app.add_typer(alerts, name="alerts")
+app.add_typer(database, name="database")
 app.add_typer(lab, name="lab")
 
 

@@ -47,7 +47,8 @@ def arrive(run: Run, domain: libvirt.virDomain) -> None:
         ) from error
     if cutover.mode is not Cutover.MANUAL:
         cutover.started_at = time.time()
-    domain.setAutostart(1 if run.facts.autostart else 0)
+    with doing(f"setting the autostart of {domain.name()}"):
+        domain.setAutostart(1 if run.facts.autostart else 0)
     run.save()
 
 
@@ -96,7 +97,8 @@ def turn_back(run: Run) -> None:
         stale = find_domain(run.destination.connection, run.facts.uuid)
         power.undefine(stale)
     domain = power.define(run.source.connection, run.facts.domain_xml)
-    domain.setAutostart(1 if run.facts.autostart else 0)
+    with doing(f"setting the autostart of {domain.name()}"):
+        domain.setAutostart(1 if run.facts.autostart else 0)
     if not domain.isActive() and not cutover.was_off:
         if cutover.mode is Cutover.RESUME:
             power.restore(run.source.connection, run.source.home.file(MEMORY), None)

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from drover.errors import InputError
 from drover.model.observation import Chunk, Content, DirtySample, IoSample, VdiskSample, VmObservation
 from drover.model.vm import Vm
-from drover.store.database import Database, metadata
+from drover.store.database import WHOLE, Database, metadata
 
 _observations = sa.Table(
     "observations",
@@ -26,8 +26,8 @@ _observations = sa.Table(
     sa.Column("began_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
     sa.Column("ended_because", sa.String, nullable=False),
-    sa.Column("memory", sa.Integer, nullable=False),
-    sa.Column("resident", sa.Integer),
+    sa.Column("memory", WHOLE, nullable=False),
+    sa.Column("resident", WHOLE),
     sa.Column("sizes", sa.JSON, nullable=False),
 )
 
@@ -37,7 +37,7 @@ def _series(name: str, *columns: sa.Column[Any]) -> sa.Table:
     return sa.Table(
         name,
         metadata,
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", WHOLE, primary_key=True),
         sa.Column("observation", sa.String, sa.ForeignKey("observations.id"), nullable=False, index=True),
         sa.Column("vdisk", sa.String, nullable=False),
         sa.Column("at", sa.Float, nullable=False),
@@ -47,27 +47,27 @@ def _series(name: str, *columns: sa.Column[Any]) -> sa.Table:
 
 _io = _series(
     "io_samples",
-    sa.Column("read_bytes", sa.Integer, nullable=False),
-    sa.Column("write_bytes", sa.Integer, nullable=False),
-    sa.Column("read_requests", sa.Integer, nullable=False),
-    sa.Column("write_requests", sa.Integer, nullable=False),
+    sa.Column("read_bytes", WHOLE, nullable=False),
+    sa.Column("write_bytes", WHOLE, nullable=False),
+    sa.Column("read_requests", WHOLE, nullable=False),
+    sa.Column("write_requests", WHOLE, nullable=False),
     sa.Column("read_seconds", sa.Float, nullable=False),
     sa.Column("write_seconds", sa.Float, nullable=False),
 )
 _dirty = _series(
     "dirty_samples",
     sa.Column("window", sa.Float, nullable=False),
-    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("bytes", WHOLE, nullable=False),
 )
 _contents = _series("contents", sa.Column("content", sa.JSON, nullable=False))
 _vdisks = _series("vdisk_samples", sa.Column("sample", sa.JSON, nullable=False))
 _chunks = _series(
     "chunk_samples",
-    sa.Column("offset", sa.Integer, nullable=False),
-    sa.Column("length", sa.Integer, nullable=False),
-    sa.Column("zero_bytes", sa.Integer, nullable=False),
-    sa.Column("lz4_bytes", sa.Integer, nullable=False),
-    sa.Column("zstd_bytes", sa.Integer, nullable=False),
+    sa.Column("offset", WHOLE, nullable=False),
+    sa.Column("length", WHOLE, nullable=False),
+    sa.Column("zero_bytes", WHOLE, nullable=False),
+    sa.Column("lz4_bytes", WHOLE, nullable=False),
+    sa.Column("zstd_bytes", WHOLE, nullable=False),
     sa.Column("hash", sa.String, nullable=False),
 )
 

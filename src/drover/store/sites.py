@@ -6,7 +6,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from drover.errors import InputError
-from drover.store.database import Database, metadata
+from drover.store.database import Database, insert, lasting, metadata
 
 _sites = sa.Table(
     "sites",
@@ -35,10 +35,10 @@ class SiteStore:
         """Adds a site, or changes it; True if it is new."""
         with self._database.transaction() as db:
             here = _sites.c.name == site.name
-            if db.execute(_sites.update().where(here).values(uri=site.uri)).rowcount:
-                return False
-            db.execute(_sites.insert().values(**vars(site)))
-            return True
+            if db.execute(insert(db, _sites).values(**vars(site)).on_conflict_do_nothing()).rowcount:
+                return True
+            db.execute(_sites.update().where(here).values(uri=site.uri))
+            return False
 
     def get(self, name: str) -> Site:
         """Raises InputError."""
@@ -59,6 +59,7 @@ class SiteStore:
             remedy=f"its sites are {names}" if names else "an administrator adds sites: `PUT /v1/sites/NAME`",
         )
 
+    @lasting
     def all(self) -> list[Site]:
         """By name."""
         with self._database.transaction() as db:

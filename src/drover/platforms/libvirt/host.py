@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import ParseResult, parse_qs, urlparse
 
 from drover.errors import HostError, InputError
+from drover.fence import require
 
 _SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
 
@@ -145,6 +146,7 @@ def spawn(host: Host, *argv: str, log: str, pid_file: str) -> None:
 def _run(
     host: str, command: list[str], shown: tuple[str, ...], timeout: float, check: bool, stdin: bytes | None
 ) -> subprocess.CompletedProcess[bytes]:
+    require()
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout, check=False, input=stdin or b"")
     except FileNotFoundError:

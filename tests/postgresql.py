@@ -1,0 +1,55 @@
+"""A PostgreSQL cluster of the tests' own: in a temporary folder, on a unix socket, for as long as they run."""
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+_numbers = itertools.count(1)
+
+
+def _programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return found[-1].parent if found else Path(shutil.which("initdb") or "/usr/bin/initdb").parent
+
+
+class Cluster:
+    """Runs as a user of its own if the tests run as root, which PostgreSQL refuses."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="drover-pg-", dir="/tmp"))
+        self._as = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
+        if self._as:
+            shutil.chown(self.folder, "nobody", "nogroup")
+        # The tests' own user must reach the socket, which is all there is to reach.
+        self.folder.chmod(0o755)
+        self._run("initdb", "-D", self.folder / "data", "-U", "drover", "-A", "trust", "--no-sync", "-N", "-E", "UTF8")
+        settings = f"listen_addresses=''\nunix_socket_directories='{self.folder}'\nfsync=off\nmax_connections=200\n"
+        with (self.folder / "settings").open("w") as file:
+            file.write(settings)
+        include = f"cat {self.folder}/settings >> {self.folder}/data/postgresql.conf"
+        subprocess.run([*self._as, "sh", "-c", include], check=True)
+        self.start()
+
+    def start(self) -> None:
+        self._run("pg_ctl", "-D", self.folder / "data", "-w", "-l", self.folder / "log", "start")
+
+    def stop(self) -> None:
+        """At once, as a crash would."""
+        self._run("pg_ctl", "-D", self.folder / "data", "-w", "-m", "immediate", "stop")
+
+    def new_database(self) -> str:
+        """The address of an empty one."""
+        name = f"test{next(_numbers)}"
+        self._run("createdb", "-h", self.folder, "-U", "drover", name)
+        return f"postgresql://drover@/{name}?host={self.folder}"
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def _run(self, program: str, *words: object) -> None:
+        command = [*self._as, str(_programs() / program), *map(str, words)]
+        subprocess.run(command, check=True, cwd="/tmp", stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
