@@ -21,7 +21,7 @@ def start_process(migration: str, _since: float) -> "subprocess.Popen[bytes]":
 
 
 def migrate(identity: str) -> None:
-    """Goes on from what the record says was done: `facts.epoch` counts the acts."""
+    """Goes on from what was done: `facts.epoch` counts the acts."""
     from drover.model.migration import State
     from drover.store import MigrationStore
 
@@ -29,6 +29,8 @@ def migrate(identity: str) -> None:
     migration = store.get(identity)
     turns, pause = int(os.environ["SIMULATED_TURNS"]), float(os.environ["SIMULATED_PAUSE"])
     with store.running(migration):
+        # As every run of a migration it asks the world first; later it goes by what it knows.
+        migration.facts.epoch = acted(identity)
         while migration.facts.epoch < turns:
             time.sleep(pause)
             act(identity, migration.facts.epoch)
@@ -48,6 +50,12 @@ def act(migration: str, number: int) -> None:
         require()
     with Path(os.environ["SIMULATED_ACTS"]).open("a") as acts:
         acts.write(f"{migration} {number} {os.getpid()}\n")
+
+
+def acted(migration: str) -> int:
+    """How many acts the world has seen."""
+    acts = Path(os.environ["SIMULATED_ACTS"])
+    return sum(line.startswith(f"{migration} ") for line in acts.read_text().splitlines()) if acts.exists() else 0
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from drover.cli.main import app
 from drover.errors import DroverError, InputError
 from drover.store import MigrationStore, schema
-from drover.store.database import Database, _opened, metadata
+from drover.store.database import Database, metadata
 from drover.store.location import ADDRESS, FILE, location, plain
 from tests.postgresql import Cluster
 from tests.server.previous.make import HERE, fill
@@ -95,7 +95,7 @@ def test_a_database_of_a_newer_drover_is_refused_and_left_alone(data: Path) -> N
     with pytest.raises(DroverError, match="9999, which is newer") as refused:
         database.change(FIRST)
     assert "downgrade --to" in str(refused.value)
-    _opened.discard(database.engine)
+    database.forget()
     with pytest.raises(DroverError, match="9999"):
         MigrationStore(data)
     assert database.revision() == "9999"

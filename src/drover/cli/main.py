@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 
 from drover import __version__
-from drover.cli import approve, cancel, check, clean, estimate, login, migrate, pause, remote, resume, server, status
+from drover.cli import approve, cancel, check, clean, estimate, login, migrate, pause, remote, resume, status
 from drover.cli.alerts import app as alerts
 from drover.cli.database import app as database
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_run import run as run_plan
+from drover.cli.server import app as server
 from drover.cli.site import app as site
 from drover.errors import DroverError
 from drover.lab.command import app as lab
@@ -34,9 +35,9 @@ app.command("pause")(pause.pause)
 app.command("resume")(resume.resume)
 app.command("cancel")(cancel.cancel)
 app.command("clean")(clean.clean)
-app.command("server")(server.server)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+app.add_typer(server, name="server")
 app.add_typer(site, name="site")
 plan.command("run")(run_plan)
 app.add_typer(plan, name="plan")

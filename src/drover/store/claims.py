@@ -177,6 +177,11 @@ class Claims:
             db.execute(_claims.delete().where(_claims.c.name == claim.name, _claims.c.token == claim.token))
 
 
+def reset_claims(db: sa.Connection, leap: int) -> None:
+    """Nobody holds any, and the next tokens are that much above the last."""
+    db.execute(_claims.update().values(token=_claims.c.token + leap, holder=None, place=None, beat=0.0))
+
+
 def held() -> list[tuple[str, str, int]]:
     """Data folder, name and token of each claim that this process has on a database that others share."""
     mine = [permit for permit in fence.held() if isinstance(permit, Claim) and permit.database.shared]

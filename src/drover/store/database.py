@@ -83,6 +83,12 @@ class Database:
                 permit.require_in(db)
             yield db
 
+    def forget(self) -> None:
+        """What is there now is replaced by something else: it is opened anew."""
+        with _opening:
+            _opened.discard(self.engine)
+            self.engine.dispose()
+
     def ping(self) -> None:
         """Asks it once, and waits for nothing. Raises DroverError."""
         with self.told(), self.engine.connect() as db:

@@ -50,6 +50,10 @@ def postgresql(text: str, where: str) -> sa.URL:
         raise InputError(f"{where} is not the address of a database", remedy=remedy) from None
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise InputError(f"{where} names a {url.drivername} database, and Drover needs PostgreSQL", remedy=remedy)
+    if "password" in url.query:
+        raise InputError(
+            f"{where} has its password at the end", remedy="write postgresql://USER:PASSWORD@HOST/DATABASE"
+        )
     return url.set(drivername="postgresql+psycopg")
 
 

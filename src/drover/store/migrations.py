@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from drover.errors import DroverError, InputError, MigrationError
 from drover.fence import under
 from drover.model.migration import Facts, Migration, Spec, State, may_follow
-from drover.store.claims import Claims, HeldError
+from drover.store.claims import Claims, HeldError, reset_claims
 from drover.store.database import WHOLE, Database, lasting, metadata, patient
 
 _migrations = sa.Table(
@@ -43,6 +43,8 @@ _events = sa.Table(
 
 _APPENDING = 0x6576656E7473
 """Key of PostgreSQL's advisory lock while an event is added."""
+_LEAP = 1 << 20
+"""Tokens that are skipped after a restore: more than were ever given out since the backup."""
 _PATIENCE = 0.2
 """Seconds for which a migration that is held may be let go."""
 
@@ -219,6 +221,15 @@ class MigrationStore:
 
     def _lock(self, migration_id: str) -> IO[str]:
         return (self.folder / f"{migration_id}.lock").open("a")
+
+
+def advance_tokens(database: Database) -> None:
+    """Leaves no claim held, and puts the fencing tokens of all migrations above any that may have been used since."""
+    with database.transaction() as db:
+        reset_claims(db, _LEAP)
+        for row in db.execute(sa.select(_migrations.c.id, _migrations.c.facts)).all():
+            facts = {**row.facts, "token": row.facts.get("token", 0) + _LEAP}
+            db.execute(_migrations.update().where(_migrations.c.id == row.id).values(facts=facts))
 
 
 def _take(lock: IO[str]) -> bool:
