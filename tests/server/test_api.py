@@ -10,6 +10,8 @@ import pytest
 from drover.model.migration import Facts, Migration, Spec, State
 from tests.server.conftest import PLAN, URIS, Served
 
+pytestmark = pytest.mark.parametrize("served", ["sqlite", "postgresql"], indirect=True, scope="module")
+
 
 def ok(answer: Any, status: int = 200) -> Any:
     assert answer.status_code == status, answer.text

@@ -35,6 +35,8 @@ _PATIENCE = 10.0
 """Seconds that a database may be away before a new transaction fails: it is restarted in less."""
 _LASTING = 600.0
 """Seconds for which those wait that carry work out."""
+_IDLE = "25P03"
+"""What PostgreSQL says when it ended a transaction that stood still."""
 _waits: ContextVar[float] = ContextVar("_waits", default=0.0)
 _opening = threading.Lock()
 _opened: WeakSet[sa.Engine] = WeakSet()
@@ -117,7 +119,7 @@ class Database:
                 f"the database cannot hold what was given: {_words(error)}", remedy="give other text"
             ) from error
         except sa.exc.DBAPIError as error:
-            kind = DatabaseGoneError if self.shared and isinstance(error, sa.exc.OperationalError) else DroverError
+            kind = DatabaseGoneError if self.shared and _is_gone(error) else DroverError
             raise kind(f"Drover's database {shown(self.url)} cannot be used: {_words(error)}", remedy=remedy) from error
         except sa.exc.TimeoutError as error:
             raise DatabaseGoneError("too much is asked of the database at once", remedy="try again") from error
@@ -204,6 +206,11 @@ def _make_durable(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> N
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _is_gone(error: sa.exc.DBAPIError) -> bool:
+    ended = error.connection_invalidated or getattr(error.orig, "sqlstate", None) == _IDLE
+    return ended or isinstance(error, sa.exc.OperationalError)
 
 
 def _words(error: sa.exc.DBAPIError) -> str:

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from drover.errors import InputError
+from drover.fence import under
 from drover.model.observation import Chunk, Content, DirtySample, IoSample, VdiskSample, VmObservation
 from drover.model.vm import Vm
+from drover.store.claims import Claims, HeldError
 from drover.store.database import WHOLE, Database, metadata
 
 _observations = sa.Table(
@@ -187,19 +189,28 @@ class ObservationStore:
 
     @contextmanager
     def observing(self, uuid: str) -> Iterator[list[str]]:
-        """Holds a VM for this process; the kernel lets go of it if the process dies. Raises InputError.
+        """Holds a VM for this process; others get it once the process is dead. Raises InputError.
 
         Yields the ids of those whose process died; they are ended at their last samples.
         """
+        busy = InputError(
+            f"another drover process is observing the VM {uuid}", remedy="let it finish, or stop it first"
+        )
         path = self.folder / f"observe-{uuid}.lock"
         with path.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InputError(
-                    f"another drover process is observing the VM {uuid}", remedy="let it finish, or stop it first"
-                ) from None
-            yield self._end_orphans(uuid)
+                raise busy from None
+            try:
+                claim = Claims(self._database).take(f"observation of {uuid}", alone_here=True)
+            except HeldError:
+                raise busy from None
+            try:
+                with under(claim):
+                    yield self._end_orphans(uuid)
+            finally:
+                claim.release()
 
     def _end_orphans(self, uuid: str) -> list[str]:
         last = sa.select(sa.func.max(_io.c.at)).where(_io.c.observation == _observations.c.id).scalar_subquery()
