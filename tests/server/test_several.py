@@ -8,12 +8,14 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 
@@ -36,6 +38,7 @@ class Several:
         self.cluster, self.folder = cluster, folder
         self.address = cluster.new_database()
         self.processes: list[subprocess.Popen[str]] = []
+        self.clients: list[httpx2.Client] = []
         self.data = self._data("here")
         self.store, self.runs = MigrationStore(self.data), RunStore(self.data)
         self.acts = folder / "acts"
@@ -59,7 +62,9 @@ class Several:
             self.processes.append(process)
         for process in self.processes[-servers:]:
             assert process.stdout is not None
-            assert json.loads(process.stdout.readline())["event"] == "serving"
+            said = json.loads(process.stdout.readline())
+            trusted = ssl.create_default_context(cafile=said["authority"])
+            self.clients.append(httpx2.Client(base_url=said["url"], verify=trusted, timeout=30))
 
     def ask(self, number: int) -> list[str]:
         """That many migrations, a run for each; their ids. Servers that start later find them."""
@@ -88,6 +93,8 @@ class Several:
         return all(self.runs.get(f"r-{migration}").state.ended for migration in asked)
 
     def close(self) -> None:
+        for client in self.clients:
+            client.close()
         for process in self.processes:
             process.kill()
             process.wait()
@@ -137,8 +144,13 @@ def test_nothing_is_lost_though_the_database_restarts_and_a_server_is_killed(sev
     several.start(2, turns=80, pause=0.1)
     until(lambda: len({process for _, _, process in several.done()}) == 4 and len(several.working()) == 2)
     several.cluster.stop()
-    time.sleep(3)
+    began = time.monotonic()
+    assert several.clients[1].get("/healthz").status_code == 200
+    told = several.clients[1].get("/readyz")
+    assert told.status_code == 503 and "cannot be used" in told.json()["detail"]
+    time.sleep(max(0.0, began + 3 - time.monotonic()))
     several.cluster.start()
+    until(lambda: several.clients[1].get("/readyz").status_code == 200)
     several.processes[0].kill()
     assert until(lambda: len(several.working()) == 1) < TAKEN_OVER
     # Migrations are processes of their own: those of the dead server went on, and are attended to by the other.

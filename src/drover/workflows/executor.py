@@ -104,6 +104,12 @@ class Executor:
             self._claims.forget(claim)
 
 
+def servers(folder: Path) -> int:
+    """How many work with the database, this one included."""
+    database = Database(folder)
+    return len(Claims(database).living(_PREFIX)) if database.shared else 1
+
+
 def working_with(folder: Path) -> str | None:
     """What a server is at work with this data folder, or shares its database; None if none is."""
     database = Database(folder, bring_up=False)

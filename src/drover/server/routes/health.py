@@ -15,6 +15,7 @@ from drover.server.access import Viewer
 from drover.server.context import Context, Stores
 from drover.server.problems import answers
 from drover.store.plans import RunState
+from drover.workflows.executor import servers
 
 router = APIRouter(tags=["health"])
 
@@ -65,6 +66,7 @@ class _Figures(Collector):
         for run_state in RunState:
             runs.add_metric([run_state], counts.get(run_state, 0))
         yield runs
+        yield GaugeMetricFamily("drover_servers", "Servers that share the database", value=servers(self._stores.folder))
         yield from self._progress()
 
     def _progress(self) -> Iterable[Metric]:
