@@ -41,7 +41,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A data folder whose database is of either kind."""
     if request.param == "postgresql":
         cluster: Cluster = request.getfixturevalue("postgresql")
-        (tmp_path / FILE).write_text(cluster.new_database())
+        (tmp_path / FILE).write_text(cluster.new_schema())
     return tmp_path
 
 

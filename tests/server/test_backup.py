@@ -49,6 +49,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
+def data(data: Path, request: pytest.FixtureRequest) -> Path:
+    """With a whole database of its own."""
+    if (data / FILE).exists():
+        cluster: Cluster = request.getfixturevalue("postgresql")
+        (data / FILE).write_text(cluster.new_database())
+    return data
+
+
+@pytest.fixture
 def other(data: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """Another, empty data folder with a database of the same kind."""
     folder = tmp_path_factory.mktemp("other")

@@ -42,9 +42,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def accounts(data: Path, clock: Clock) -> Accounts:
-    """With an administrator `root` and an operator `ann`."""
-    accounts = Accounts(data, clock)
+def accounts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Accounts:
+    """With an administrator `root` and an operator `ann`; on both kinds of database for tests that ask for `data`."""
+    folder = request.getfixturevalue("data") if "data" in request.fixturenames else tmp_path
+    accounts = Accounts(folder, clock)
     accounts.add_user("root", Role.ADMINISTRATOR, password=PASSWORD)
     accounts.add_user("ann", Role.OPERATOR, Scope(plans=("web-*",)), password=PASSWORD)
     return accounts

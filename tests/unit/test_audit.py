@@ -120,7 +120,7 @@ def test_a_chain_written_anew_has_another_newest_hash(audit: Audit, tmp_path: Pa
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET who = 'eve'", "DELETE FROM audit", "TRUNCATE audit"])
 def test_postgresql_refuses_to_change_an_entry(postgresql: Cluster, tmp_path: Path, statement: str) -> None:
-    (tmp_path / FILE).write_text(postgresql.new_database())
+    (tmp_path / FILE).write_text(postgresql.new_schema())
     audit = Audit(tmp_path)
     audit.record("ann", "plan.run", "web", source=HERE)
     with pytest.raises(DroverError, match="append-only"), Database(tmp_path).transaction() as db:

@@ -31,7 +31,7 @@ def places(postgresql: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Two data folders, as on two hosts, that share a database; times are a tenth of what they are."""
     for name, seconds in {"_EVERY": 0.1, "_TRUSTED": 0.3, "_SILENT": 0.6}.items():
         monkeypatch.setattr(claims, name, seconds)
-    address = postgresql.new_database()
+    address = postgresql.new_schema()
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         (tmp_path / name / FILE).write_text(address)
@@ -173,7 +173,7 @@ def test_tokens_only_grow(data: Path) -> None:
 
 
 def test_a_mark_of_an_attempt_that_is_being_taken_back_does_not_count(postgresql: Cluster, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text(postgresql.new_database())
+    (tmp_path / FILE).write_text(postgresql.new_schema())
     spec = Spec(vm="web", source="a:///", destination="b:///")
     migrations = [MigrationStore(tmp_path).add(spec, Facts()) for _ in range(2)]
     groups = GroupStore(tmp_path)
@@ -194,7 +194,7 @@ def test_a_mark_of_an_attempt_that_is_being_taken_back_does_not_count(postgresql
 
 
 def test_events_are_seen_in_the_order_of_their_numbers(postgresql: Cluster, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text(postgresql.new_database())
+    (tmp_path / FILE).write_text(postgresql.new_schema())
     store = MigrationStore(tmp_path)
     one = store.add(Spec(vm="web", source="a:///", destination="b:///"), Facts())
     other = threading.Thread(target=lambda: store.note(one, "second"))

@@ -112,7 +112,7 @@ def test_a_change_that_fails_changes_nothing(data: Path) -> None:
 
 
 def test_opened_by_many_processes_at_once_it_is_made_once(postgresql: Cluster, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text(postgresql.new_database())
+    (tmp_path / FILE).write_text(postgresql.new_schema())
     script = f"from drover.store import SiteStore; from pathlib import Path; SiteStore(Path({str(tmp_path)!r})).all()"
     processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0] * 3
