@@ -1,4 +1,4 @@
-"""One lab for all migrations; a VM of its own for each test."""
+"""One lab for all migrations, a VM of its own for each test; a PostgreSQL cluster for whoever asks for it."""
 
 import itertools
 import os
@@ -10,7 +10,9 @@ import pytest
 from hypothesis import settings
 
 from drover.lab import Lab
+from drover.store.location import FILE
 from tests.migration.world import Vm, guards, sweep, traces
+from tests.postgresql import Cluster
 
 _numbers = itertools.count(1)
 # How long an example takes says more of the machine than of Drover.
@@ -29,6 +31,22 @@ def lab() -> Iterator[Lab]:
     lab.up()
     yield lab
     lab.reset()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def data(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A data folder whose database is of either kind."""
+    if request.param == "postgresql":
+        cluster: Cluster = request.getfixturevalue("postgresql")
+        (tmp_path / FILE).write_text(cluster.new_schema())
+    return tmp_path
 
 
 @pytest.fixture

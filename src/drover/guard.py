@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NotRequired, TypedDict, final
 
 import libvirt
@@ -25,6 +26,7 @@ from drover.platforms.libvirt.host import host_of
 from drover.platforms.libvirt.inventory import find_domain
 from drover.platforms.libvirt.latency import LatencyHistograms
 from drover.platforms.libvirt.observation import remove_bitmaps
+from drover.store import claims
 
 
 @final
@@ -41,6 +43,8 @@ class Errand(TypedDict):
     """Whose bitmaps to remove."""
     sampling: NotRequired[str]
     """Whose exports to remove."""
+    claims: NotRequired[list[tuple[str, str, int]]]
+    """Data folder, name and token of what the dead process may have lost before: then another looks after the VM."""
 
 
 @final
@@ -113,6 +117,7 @@ class Guard:
         errand["limits"] = errand["limits"] if limits is None else limits
         errand["histograms"] = errand["histograms"] if histograms is None else histograms
         errand["resume"] = errand["resume"] if resume is None else resume
+        errand["claims"] = claims.held()
         self._watch.set([errand] if errand["limits"] or errand["histograms"] or errand["resume"] else [])
 
     def disarm(self) -> None:
@@ -125,6 +130,8 @@ def _do(errand: Errand | EngineErrand) -> None:
     if "engine" in errand:
         with contextlib.closing(host_of(errand["uri"])) as host:
             EngineHome(host, errand["engine"], errand["role"]).remove()
+        return
+    if not all(claims.stands(Path(folder), name, token) for folder, name, token in errand.get("claims", [])):
         return
     domain = find_domain(open_uri(errand["uri"]), errand["vm"])
     if domain.isActive():

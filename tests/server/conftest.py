@@ -12,7 +12,9 @@ from fastapi.testclient import TestClient
 from drover.accounts.roles import Role, Scope
 from drover.server.app import application
 from drover.server.context import Context
+from drover.store.location import FILE
 from drover.store.sites import Site
+from tests.postgresql import Cluster
 
 PLAN = "version: 1\nplan: office\nfrom: alpha\nto: beta\nvms: [web]\n"
 URIS = {"alpha": "qemu:///a?socket=/nowhere/a", "beta": "qemu:///b?socket=/nowhere/b"}
@@ -35,8 +37,12 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """On SQLite, or on what the module asks for by `parametrize("served", …, indirect=True)`."""
     folder: Path = tmp_path_factory.mktemp("server")
+    if getattr(request, "param", "sqlite") == "postgresql":
+        cluster: Cluster = request.getfixturevalue("postgresql")
+        (folder / FILE).write_text(cluster.new_database())
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("DROVER_DATA", str(folder))
         patched.setattr("drover.accounts.passwords._hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))

@@ -14,6 +14,8 @@ from drover.model.timeline import Basis, Progressing, Timeline, TimelineRow, Tim
 from drover.store.plans import RunKind, RunState, StoredRun
 from tests.server.conftest import PLAN, URIS, Served
 
+pytestmark = pytest.mark.parametrize("served", ["sqlite", "postgresql"], indirect=True, scope="module")
+
 
 def ok(answer: Any, status: int = 200) -> Any:
     assert answer.status_code == status, answer.text
@@ -141,7 +143,8 @@ def test_a_run_that_cannot_begin_says_why_and_a_key_begins_once(served: Served) 
     assert now["state"] == "refused" and "cannot connect" in now["reason"] and now["remedy"]
     again = ok(served.call("POST", "/v1/plans/away/runs", who="hand", headers=key), 202)
     assert again["id"] == run["id"]
-    told = refused(served.call("POST", "/v1/plans/hidden/runs", who="hand", headers=key), 422)
+    ok(served.call("PUT", "/v1/plans/other", content=PLAN.replace("office", "other")), 201)
+    told = refused(served.call("POST", "/v1/plans/other/runs", who="hand", headers=key), 422)
     assert "another request" in told["detail"]
     assert ok(served.call("POST", "/v1/plans/away/runs", who="boss", headers=key), 202)["id"] != run["id"]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from argon2 import PasswordHasher, extract_parameters
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from drover.accounts import AccessError, Accounts, Identity, LockedError, Role, 
 from drover.accounts.attempts import FAILURES_OF_NAME, FAILURES_OF_SOURCE, LOCKED_FOR
 from drover.accounts.credentials import SESSION_IDLE, SESSION_LIFE, USE_NOTED_EVERY
 from drover.errors import DroverError, InputError
-from drover.store.database import Database
+from drover.store.database import Database, metadata
 
 HERE = "192.0.2.1"
 PASSWORD = "correct horse battery"
@@ -41,9 +42,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def accounts(tmp_path: Path, clock: Clock) -> Accounts:
-    """With an administrator `root` and an operator `ann`."""
-    accounts = Accounts(tmp_path, clock)
+def accounts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Accounts:
+    """With an administrator `root` and an operator `ann`; on both kinds of database for tests that ask for `data`."""
+    folder = request.getfixturevalue("data") if "data" in request.fixturenames else tmp_path
+    accounts = Accounts(folder, clock)
     accounts.add_user("root", Role.ADMINISTRATOR, password=PASSWORD)
     accounts.add_user("ann", Role.OPERATOR, Scope(plans=("web-*",)), password=PASSWORD)
     return accounts
@@ -98,11 +100,11 @@ def test_the_first_start_makes_an_administrator_who_must_change_the_password(tmp
     assert not accounts.log_in("admin", PASSWORD, source=HERE)[1].must_change_password
 
 
-def test_servers_that_start_at_once_make_one_administrator(tmp_path: Path) -> None:
-    ends = together(*[lambda: Accounts(tmp_path).first_start()] * 4)
+def test_servers_that_start_at_once_make_one_administrator(data: Path) -> None:
+    ends = together(*[lambda: Accounts(data).first_start()] * 4)
     made = [password for password in ends if isinstance(password, str)]
     assert len(made) == 1 and ends.count(None) == 3
-    Accounts(tmp_path).log_in("admin", made[0], source=HERE)
+    Accounts(data).log_in("admin", made[0], source=HERE)
 
 
 # Passwords
@@ -211,9 +213,9 @@ def test_an_address_is_locked_whatever_names_it_tries_and_whoever_logs_in_betwee
 
 
 def test_guesses_made_at_once_through_several_servers_are_counted_each(
-    accounts: Accounts, tmp_path: Path, clock: Clock
+    accounts: Accounts, data: Path, clock: Clock
 ) -> None:
-    servers = [Accounts(tmp_path, clock) for _ in range(8)]
+    servers = [Accounts(data, clock) for _ in range(8)]
     ends = together(*(lambda s=server: s.log_in("ann", OTHER, source=HERE) for server in servers))
     assert sum(isinstance(end, AccessError) for end in ends) == FAILURES_OF_NAME
     assert sum(isinstance(end, LockedError) for end in ends) == 8 - FAILURES_OF_NAME
@@ -368,8 +370,8 @@ def test_names_that_are_refused(accounts: Accounts, name: str) -> None:
     assert caught.value.remedy
 
 
-def test_a_name_is_given_to_one_only(accounts: Accounts, tmp_path: Path) -> None:
-    servers = [Accounts(tmp_path) for _ in range(4)]
+def test_a_name_is_given_to_one_only(accounts: Accounts, data: Path) -> None:
+    servers = [Accounts(data) for _ in range(4)]
     ends = together(*(lambda s=server: s.add_user("bob", Role.VIEWER) for server in servers))
     assert sum(isinstance(end, str) for end in ends) == 1 and sum(isinstance(end, InputError) for end in ends) == 3
     assert [user.name for user in accounts.users()] == ["ann", "bob", "root"]
@@ -415,11 +417,11 @@ def test_the_last_administrator_stays(accounts: Accounts) -> None:
     accounts.remove_user("root")
 
 
-def test_two_administrators_cannot_remove_each_other_at_once(accounts: Accounts, tmp_path: Path) -> None:
+def test_two_administrators_cannot_remove_each_other_at_once(accounts: Accounts, data: Path) -> None:
     for turn in range(5):
         accounts.add_user(f"boss{turn}", Role.ADMINISTRATOR, password=PASSWORD)
         (one, two) = [user.name for user in accounts.users() if user.role is Role.ADMINISTRATOR]
-        there, here = Accounts(tmp_path), Accounts(tmp_path)
+        there, here = Accounts(data), Accounts(data)
         ends = together(lambda n=one, s=there: s.remove_user(n), lambda n=two, s=here: s.change_user(n, role="viewer"))
         assert sorted(type(end).__name__ for end in ends) == ["InputError", "NoneType"]
 
@@ -493,7 +495,7 @@ def test_tokens_that_are_refused(accounts: Accounts, user: str, name: str, expir
 # Secrets
 
 
-def test_no_secret_is_in_the_database_or_shown(accounts: Accounts, tmp_path: Path) -> None:
+def test_no_secret_is_in_the_database_or_shown(accounts: Accounts, data: Path) -> None:
     one_time = accounts.add_user("bob", Role.VIEWER)
     assert one_time is not None
     session, identity = accounts.log_in("ann", PASSWORD, source=HERE)
@@ -505,7 +507,10 @@ def test_no_secret_is_in_the_database_or_shown(accounts: Accounts, tmp_path: Pat
             accounts.log_in(name, password, source=HERE)
         said.append(repr(caught.value) + str(caught.value))
     reset = accounts.reset_password("bob")
-    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    stored = b"".join(path.read_bytes() for path in data.iterdir())
+    with Database(data).transaction() as db:
+        for table in metadata.sorted_tables:
+            stored += repr(db.execute(sa.select(table)).all()).encode()
     assert b"ann" in stored and b"argon2id" in stored
     shown = repr([identity, made, accounts.users(), accounts.tokens(), accounts.user("ann"), vars(accounts), said])
     for secret in (one_time, PASSWORD, OTHER, session, token, mistyped, reset):

@@ -33,8 +33,9 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> MigrationStore:
-    return MigrationStore(tmp_path)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> MigrationStore:
+    """On both kinds of database for tests that use `data`."""
+    return MigrationStore(request.getfixturevalue("data") if "data" in request.fixturenames else tmp_path)
 
 
 def config(hook: Webhook, *rules: dict[str, Any]) -> Config:
@@ -60,6 +61,7 @@ FAILED = ("raised", "web-1: the migration failed")
 OVER = ("recovered", "over: web-1: the migration failed")
 
 
+@pytest.mark.usefixtures("data")
 def test_told_once_and_when_it_is_over(hook: Webhook, store: MigrationStore) -> None:
     watcher, migration = Watcher(store.folder, config(hook)), add(store, State.FAILED)
     now = migration.updated_at
@@ -120,6 +122,7 @@ def test_a_second_failure_is_no_recovery_of_the_first(hook: Webhook, store: Migr
     assert told(hook) == [FAILED, FAILED]
 
 
+@pytest.mark.usefixtures("data")
 def test_the_recovery_waits_for_what_it_ends(hook: Webhook, store: MigrationStore) -> None:
     watcher, migration = Watcher(store.folder, config(hook)), add(store, State.FAILED)
     now = migration.updated_at
@@ -136,6 +139,7 @@ def test_the_recovery_waits_for_what_it_ends(hook: Webhook, store: MigrationStor
     assert told(hook) == [FAILED, FAILED, FAILED, OVER]
 
 
+@pytest.mark.usefixtures("data")
 def test_what_fails_is_tried_again_later_and_later_and_given_up_after_a_day(
     hook: Webhook, store: MigrationStore
 ) -> None:
@@ -193,6 +197,7 @@ def test_a_claim_of_who_died_is_over_with_its_lease(hook: Webhook, store: Migrat
     assert len(watcher.deliver(now + LEASE + 1)) == 1
 
 
+@pytest.mark.usefixtures("data")
 def test_two_watchers_tell_once(hook: Webhook, store: MigrationStore) -> None:
     migrations = [add(store, State.FAILED, f"vm-{number}") for number in range(4)]
     now = max(migration.updated_at for migration in migrations)
@@ -240,6 +245,7 @@ def test_a_group_that_is_done_is_told_once_and_never_over(hook: Webhook, store: 
     assert told(hook) == [("raised", "group shop of the plan move is done")]
 
 
+@pytest.mark.usefixtures("data")
 def test_the_summary_comes_once_a_day(hook: Webhook, store: MigrationStore) -> None:
     watcher = Watcher(store.folder, config(hook, {"on": "daily-summary", "at": "07:00"}))
     add(store)

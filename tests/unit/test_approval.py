@@ -25,34 +25,34 @@ def all_ready(barriers: list[Barrier]) -> list[str | None]:
     return [barrier.waits_for(True) for barrier in barriers]
 
 
-def test_without_it_nobody_is_asked(tmp_path: Path) -> None:
-    _, barriers = group_of(tmp_path, approval=False)
+def test_without_it_nobody_is_asked(data: Path) -> None:
+    _, barriers = group_of(data, approval=False)
     all_ready(barriers)
     assert all_ready(barriers)[-1] is None
-    assert watched(tmp_path)["approvals"] == []
+    assert watched(data)["approvals"] == []
 
 
-def test_all_are_ready_and_wait_until_somebody_approves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_are_ready_and_wait_until_somebody_approves(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drover.replicator.barrier._KEEP", 0.0)
-    groups, (group, barriers) = GroupStore(tmp_path), group_of(tmp_path, approval=True)
+    groups, (group, barriers) = GroupStore(data), group_of(data, approval=True)
     assert groups.waiting_for_approval() == []
     assert "waits for db" in str(barriers[0].waits_for(True))
-    assert watched(tmp_path)["approvals"] == [], "one of them could not go yet"
+    assert watched(data)["approvals"] == [], "one of them could not go yet"
     all_ready(barriers)
     for said in all_ready(barriers):
         assert f"drover approve {group}" in str(said)
     assert groups.get(group).phase is Phase.GATHERING
-    (waiting,) = watched(tmp_path)["approvals"]
+    (waiting,) = watched(data)["approvals"]
     assert waiting.id == group and f"drover approve {group}" in str(waiting.remedy)
     assert groups.approve(group, "boss")
     assert not groups.approve(group, "boss"), "once"
     assert all_ready(barriers)[-1] is None
     assert groups.get(group).phase is Phase.STOPPING
-    assert watched(tmp_path)["approvals"] == []
+    assert watched(data)["approvals"] == []
 
 
-def test_it_is_given_once_for_all_attempts(tmp_path: Path) -> None:
-    groups, (group, barriers) = GroupStore(tmp_path), group_of(tmp_path, approval=True)
+def test_it_is_given_once_for_all_attempts(data: Path) -> None:
+    groups, (group, barriers) = GroupStore(data), group_of(data, approval=True)
     groups.approve(group, "boss")
     all_ready(barriers)
     for member in groups.get(group).members:

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drover.accounts import Audit
+from drover.errors import DroverError
+from drover.store.database import Database
+from drover.store.location import FILE
+from tests.postgresql import Cluster
 
 HERE = "192.0.2.1"
 
@@ -113,12 +118,22 @@ def test_a_chain_written_anew_has_another_newest_hash(audit: Audit, tmp_path: Pa
     assert audit.entries(limit=1)[0].hash != noted
 
 
-def test_servers_that_append_at_once_keep_one_chain(tmp_path: Path) -> None:
+@pytest.mark.parametrize("statement", ["UPDATE audit SET who = 'eve'", "DELETE FROM audit", "TRUNCATE audit"])
+def test_postgresql_refuses_to_change_an_entry(postgresql: Cluster, tmp_path: Path, statement: str) -> None:
+    (tmp_path / FILE).write_text(postgresql.new_schema())
+    audit = Audit(tmp_path)
+    audit.record("ann", "plan.run", "web", source=HERE)
+    with pytest.raises(DroverError, match="append-only"), Database(tmp_path).transaction() as db:
+        db.execute(sa.text(statement))
+    assert [entry.who for entry in audit.entries()] == ["ann"]
+
+
+def test_servers_that_append_at_once_keep_one_chain(data: Path) -> None:
     def append(audit: Audit, name: str) -> None:
         for _ in range(15):
             audit.record(name, "plan.run", "web", source=HERE)
 
-    servers = [Audit(tmp_path) for _ in range(4)]
+    servers = [Audit(data) for _ in range(4)]
     threads = [threading.Thread(target=append, args=(audit, f"u{n}")) for n, audit in enumerate(servers)]
     for thread in threads:
         thread.start()

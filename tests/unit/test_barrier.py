@@ -84,8 +84,8 @@ def together(*lives: Callable[[], str]) -> list[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    yield World(tmp_path, 3)
+def world(data: Path) -> Iterator[World]:
+    yield World(data, 3)
 
 
 def test_all_start_once_all_can(world: World) -> None:
@@ -189,9 +189,9 @@ def test_a_cancelled_member_is_waited_for_no_more(world: World) -> None:
     assert together(*(lambda m=m: world.live(m) for m in others)) == ["destination"] * 2
 
 
-def test_turns_and_delays(tmp_path: Path) -> None:
-    world = World(tmp_path, 3, turns=[0, 1, 2])
-    delayed = World(tmp_path / "delayed", 2, turns=[0, 1])
+def test_turns_and_delays(data: Path) -> None:
+    world = World(data, 3, turns=[0, 1, 2])
+    delayed = World(data / "delayed", 2, turns=[0, 1])
     assert together(*(lambda m=m: world.live(m) for m in reversed(world.migrations))) == ["destination"] * 3
     order = sorted(world.started, key=lambda migration: world.started[migration])
     assert order == [migration.id for migration in world.migrations]
@@ -199,9 +199,9 @@ def test_turns_and_delays(tmp_path: Path) -> None:
     assert together(*(lambda m=m: delayed.live(m) for m in delayed.migrations)) == ["destination"] * 2
 
 
-def test_a_vm_without_a_group_waits_for_nobody(tmp_path: Path) -> None:
-    migration = MigrationStore(tmp_path).add(Spec(vm="alone", source="a", destination="b"), Facts())
-    barrier = Barrier(migration, tmp_path)
+def test_a_vm_without_a_group_waits_for_nobody(data: Path) -> None:
+    migration = MigrationStore(data).add(Spec(vm="alone", source="a", destination="b"), Facts())
+    barrier = Barrier(migration, data)
     barrier.begin()
     assert barrier.waits_for(True) is None and barrier.attempt is None
     migration.facts.cutover = CutoverFacts(mode=Cutover.RESUME, stopping_at=0)

@@ -22,8 +22,8 @@ from drover.store.sites import Site
 URI = "test:///default"
 _PROFILE = """
 <domain type='test'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>2</vcpu><os><type>hvm</type></os>
-<metadata><d:tags xmlns:d='https://drover.dev/xmlns/tags/1' folder='/office/web/'>
-<d:tag>blue</d:tag></d:tags></metadata>
+<metadata><d:labels xmlns:d='https://drover.dev/xmlns/labels/1'><d:folder>/office/web/</d:folder>
+<d:tag>blue</d:tag></d:labels></metadata>
 <devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/guest/{name}'/>
 <target dev='vda'/></disk><interface type='network'><source network='default'/></interface></devices></domain>
 """

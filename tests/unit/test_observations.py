@@ -3,12 +3,12 @@
 import csv
 import importlib
 import random
-import sqlite3
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,8 @@ from drover.model.observation import (
 )
 from drover.model.vm import Vdisk, Vm
 from drover.platforms.libvirt.capture import _NAME
-from drover.store import MigrationStore, ObservationStore
+from drover.store import ObservationStore
+from drover.store.database import Database
 
 FIGURE = Interval(value=0.5, low=0.4, high=0.6)
 CONTENT = Content(
@@ -87,16 +88,16 @@ def dirty(at: float) -> DirtySample:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ObservationStore:
-    return ObservationStore(tmp_path)
+def store(data: Path) -> ObservationStore:
+    return ObservationStore(data)
 
 
-def test_samples_are_read_back_as_they_were_added(store: ObservationStore, tmp_path: Path) -> None:
+def test_samples_are_read_back_as_they_were_added(store: ObservationStore, data: Path) -> None:
     one, other = store.begin(vm(), "qemu:///system"), store.begin(vm("v"), "qemu:///system")
     store.add([(one, io(1)), (other, io(1)), (one, dirty(2)), (one, io(2, 7)), (one, CONTENT), (one, SAMPLE)])
     store.add([])
     store.end(one, because="it was interrupted")
-    found = ObservationStore(tmp_path).get(one[:-1])
+    found = ObservationStore(data).get(one[:-1])
     assert found.io == [io(1), io(2, 7)] and found.dirty == [dirty(2)] and found.content == [CONTENT]
     assert found.sizes == {"vda": 1 << 30} and found.seconds == 1 and found.ended_because == "it was interrupted"
     assert store.samples(one) == [SAMPLE] and store.samples(other) == []
@@ -121,29 +122,16 @@ def test_one_process_observes_a_vm_and_orphans_end_at_their_last_sample(store: O
         assert orphans == []
 
 
-def test_only_what_is_asked_for_is_forgotten(store: ObservationStore, tmp_path: Path) -> None:
+def test_only_what_is_asked_for_is_forgotten(store: ObservationStore, data: Path) -> None:
     one, going = store.begin(vm(), "s"), store.begin(vm(), "s")
     store.add([(one, io(1)), (one, SAMPLE), (going, io(1))])
     store.end(one)
     assert store.prune(store.get(one).began_at - 1) == 0
     assert store.prune(store.get(one).began_at + 3600) == 1
     assert [each.id for each in store.all()] == [going]
-    with sqlite3.connect(tmp_path / "drover.sqlite") as db:
-        assert db.execute("select count(*) from io_samples").fetchone() == (1,)
-        assert db.execute("select count(*) from chunk_samples").fetchone() == (0,)
-
-
-def test_a_database_from_before_gets_the_tables(tmp_path: Path) -> None:
-    MigrationStore(tmp_path)
-    # A copy: what this process has opened it believes to be complete.
-    (tmp_path / "older").mkdir()
-    with sqlite3.connect(tmp_path / "older" / "drover.sqlite") as db:
-        with sqlite3.connect(tmp_path / "drover.sqlite") as made:
-            made.backup(db)
-        for table in ("io_samples", "dirty_samples", "contents", "vdisk_samples", "chunk_samples", "observations"):
-            db.execute(f"drop table {table}")
-    store = ObservationStore(tmp_path / "older")
-    store.add([(store.begin(vm(), "s"), io(1))])
+    with Database(data).transaction() as db:
+        assert db.execute(sa.text("select count(*) from io_samples")).scalar() == 1
+        assert db.execute(sa.text("select count(*) from chunk_samples")).scalar() == 0
 
 
 @pytest.mark.parametrize("archive", [False, True])

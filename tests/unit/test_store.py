@@ -1,31 +1,32 @@
 """What the store was told survives; one process at a time runs a migration."""
 
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from drover.errors import DroverError, InputError, MigrationError
 from drover.model.migration import Facts, Spec, State
 from drover.store import MigrationStore
+from drover.store.database import Database
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> MigrationStore:
-    return MigrationStore(tmp_path)
+def store(data: Path) -> MigrationStore:
+    return MigrationStore(data)
 
 
 def spec(vm: str = "web-1") -> Spec:
     return Spec(vm=vm, source="qemu:///system", destination="qemu+ssh://other/system")
 
 
-def test_facts_and_states_are_read_back_as_written(store: MigrationStore, tmp_path: Path) -> None:
+def test_facts_and_states_are_read_back_as_written(store: MigrationStore, data: Path) -> None:
     migration = store.add(spec(), Facts(uuid="u", epoch=3, io_tune={"vda": {"write_bytes_sec": 7}}))
     store.enter(migration, State.PREPARING)
     store.enter(migration, State.PAUSED, reason="the link is cut", remedy="heal it")
-    again = MigrationStore(tmp_path).get(migration.id)
+    again = MigrationStore(data).get(migration.id)
     assert again == migration
     assert [text for _, _, text in store.history(migration.id)] == ["planned", "preparing", "paused: the link is cut"]
 
@@ -45,14 +46,14 @@ def test_the_beginning_of_an_id_is_enough_unless_it_is_two(store: MigrationStore
             store.get(unclear)
 
 
-def test_a_second_process_is_refused_until_the_first_is_dead(store: MigrationStore, tmp_path: Path) -> None:
+def test_a_second_process_is_refused_until_the_first_is_dead(store: MigrationStore, data: Path) -> None:
     migration = store.add(spec(), Facts())
     script = (
         "import sys, time; from pathlib import Path; from drover.store import MigrationStore\n"
         "store = MigrationStore(Path(sys.argv[1])); m = store.get(sys.argv[2])\n"
         "with store.running(m): print('held', flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", script, tmp_path, migration.id], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", script, data, migration.id], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == b"held\n"
@@ -72,9 +73,9 @@ def test_a_database_that_is_none_is_named_with_the_way_out(tmp_path: Path) -> No
     assert "DROVER_DATA" in str(refused.value)
 
 
-def test_a_record_of_another_version_is_named(store: MigrationStore, tmp_path: Path) -> None:
+def test_a_record_of_another_version_is_named(store: MigrationStore, data: Path) -> None:
     migration = store.add(spec(), Facts())
-    with sqlite3.connect(tmp_path / "drover.sqlite") as database:
-        database.execute("UPDATE migrations SET state = 'levitating'")
+    with Database(data).transaction() as db:
+        db.execute(sa.text("UPDATE migrations SET state = 'levitating'"))
     with pytest.raises(DroverError, match=migration.id):
         store.all()

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from drover.scrub import scrub
 from drover.store.database import Database, exclusive, metadata
 
+# That entries are neither changed nor taken away is watched by triggers (store/schema/versions/0001).
 _entries = sa.Table(
     "audit",
     metadata,
@@ -31,27 +32,6 @@ _entries = sa.Table(
     sa.Column("detail", sa.String, nullable=False),
     sa.Column("hash", sa.String, nullable=False),
 )
-_REFUSED = "the audit trail is append-only"
-_SQLITE = [
-    *(
-        f"CREATE TRIGGER audit_{act.lower()} BEFORE {act} ON audit BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END"
-        for act in ("UPDATE", "DELETE")
-    ),
-    # INSERT OR REPLACE deletes without asking the trigger above.
-    "CREATE TRIGGER audit_replace BEFORE INSERT ON audit WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)"
-    f" BEGIN SELECT RAISE(ABORT, '{_REFUSED}'); END",
-]
-_POSTGRESQL = [
-    "CREATE OR REPLACE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS"
-    f" $$ BEGIN RAISE EXCEPTION '{_REFUSED}'; END $$",
-    "CREATE TRIGGER audit_refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
-    " FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()",
-]
-for _dialect, _statements in (("sqlite", _SQLITE), ("postgresql", _POSTGRESQL)):
-    for _statement in _statements:
-        _ddl = sa.DDL(_statement)  # type: ignore[no-untyped-call]
-        sa.event.listen(_entries, "after_create", _ddl.execute_if(dialect=_dialect))
-
 _BEFORE_THE_FIRST = "0" * 64
 
 

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from drover.alerts.conditions import Condition
 from drover.alerts.config import Event
 from drover.alerts.message import DeliveryError, Message, MessageKind, Receipt, new_id
-from drover.store.database import Database, metadata
+from drover.store.database import Database, insert, metadata
 
 GIVEN_UP = 86400.0
 """Seconds after which a message that could not be delivered is not tried again."""
@@ -215,8 +214,9 @@ def _is(condition: Open) -> sa.ColumnElement[bool]:
 
 def _insert_absent(db: sa.Connection, table: sa.Table, values: dict[str, Any]) -> bool:
     """Whether the row was not there yet."""
-    insert = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
-    return bool(db.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount)
+    # Not by rowcount, which is not counted of an INSERT on every database.
+    made = insert(db, table).values(**values).on_conflict_do_nothing().returning(*table.primary_key)
+    return db.execute(made).first() is not None
 
 
 def _once(kind: MessageKind, names: Sequence[str]) -> str:

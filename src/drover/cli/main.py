@@ -8,22 +8,9 @@ import typer
 from rich.console import Console
 
 from drover import __version__, logs
-from drover.cli import (
-    approve,
-    cancel,
-    check,
-    clean,
-    estimate,
-    login,
-    migrate,
-    pause,
-    remote,
-    resume,
-    server,
-    status,
-    vms,
-)
+from drover.cli import approve, cancel, check, clean, estimate, login, migrate, pause, remote, resume, status, vms
 from drover.cli.alerts import app as alerts
+from drover.cli.database import app as database
 from drover.cli.device import app as device
 from drover.cli.plan import app as plan
 from drover.cli.plan_file import export as export_plan
@@ -32,6 +19,7 @@ from drover.cli.plan_pin import pin, unpin
 from drover.cli.plan_run import run as run_plan
 from drover.cli.report_command import report
 from drover.cli.secret import app as secret
+from drover.cli.server import app as server
 from drover.cli.site import app as site
 from drover.cli.timeline import timeline
 from drover.errors import DroverError
@@ -58,9 +46,9 @@ app.command("pause")(pause.pause)
 app.command("resume")(resume.resume)
 app.command("cancel")(cancel.cancel)
 app.command("clean")(clean.clean)
-app.command("server")(server.server)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+app.add_typer(server, name="server")
 app.add_typer(site, name="site")
 app.add_typer(secret, name="secret")
 plan.command("run")(run_plan)
@@ -72,6 +60,7 @@ plan.command("export")(export_plan)
 app.add_typer(plan, name="plan")
 app.add_typer(device, name="device")
 app.add_typer(alerts, name="alerts")
+app.add_typer(database, name="database")
 app.add_typer(lab, name="lab")
 
 

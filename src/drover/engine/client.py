@@ -9,6 +9,7 @@ import httpx2
 from drover.engine.certificates import Credentials
 from drover.engine.status import DeviceStatus, EngineInfo, EngineStatus, SampleStatus, VdiskStatus
 from drover.errors import EngineError
+from drover.fence import require
 from drover.model.migration import OnReadError
 
 Endpoint = Mapping[str, object]
@@ -46,7 +47,10 @@ def discard() -> Endpoint:
 
 
 class EngineClient:
-    """One engine. Every method raises EngineError; its code is `engine_gone` if nobody answers."""
+    """One engine. Every method raises EngineError; its code is `engine_gone` if nobody answers.
+
+    What changes something raises FencedError if this process may not act any more (see `fence`).
+    """
 
     def __init__(self, name: str, socket: Path, *, timeout: float = 30) -> None:
         self.name = name
@@ -162,6 +166,8 @@ class EngineClient:
         self._call("POST", "/v1/stop", {})
 
     def _call(self, method: str, path: str, body: object = None, *, timeout: float | None = None) -> Any:
+        if method != "GET":
+            require()
         patience = self._http.timeout if timeout is None else timeout
         try:
             answer = (

@@ -49,7 +49,8 @@ def arrive(run: Run, domain: libvirt.virDomain) -> None:
     if cutover.mode is not Cutover.MANUAL:
         cutover.started_at = time.time()
     wanted = run.migration.spec.profile.autostart or Autostart.KEEP
-    domain.setAutostart(int(run.facts.autostart if wanted is Autostart.KEEP else wanted is Autostart.ON))
+    with doing(f"setting the autostart of {domain.name()}"):
+        domain.setAutostart(int(run.facts.autostart if wanted is Autostart.KEEP else wanted is Autostart.ON))
     run.save()
 
 
@@ -101,7 +102,8 @@ def turn_back(run: Run) -> None:
         stale = find_domain(run.destination.connection, run.facts.uuid)
         power.undefine(stale)
     domain = power.define(run.source.connection, run.facts.domain_xml)
-    domain.setAutostart(1 if run.facts.autostart else 0)
+    with doing(f"setting the autostart of {domain.name()}"):
+        domain.setAutostart(1 if run.facts.autostart else 0)
     if not domain.isActive() and not cutover.was_off:
         if cutover.mode is Cutover.RESUME:
             power.restore(run.source.connection, run.source.home.file(MEMORY), None)

@@ -36,6 +36,7 @@ _SITE = {"name": "berlin", "uri": "qemu+ssh://root@berlin/system", "has_credenti
 _VM = {
     "name": "web-1", "uuid": "5c2e8d0a-4b8e-4a57-9a40-0f3f7a2d9b11", "running": True, "memory": 4294967296,
     "vdisks": [{"name": "vda", "size": 42949672960, "format": "qcow2", "allocated": 18253611008}], "networks": ["lan"],
+    "tags": ["web", "production"], "folder": "/shop/eu", "title": "Web shop, Europe",
 }  # fmt: skip
 _SCOPE = {"plans": ["berlin-*"], "sites": []}
 _ME = {"name": "alice", "role": "operator", "scope": _SCOPE, "kind": "session", "must_change_password": False}
@@ -95,6 +96,30 @@ BY_SCHEMA: dict[str, Any] = {
     "LogIn": {"name": "alice", "password": "correct horse battery staple"},
     "MadeToken": {**_TOKEN, "secret": "drover_t_EXAMPLE"},
     "Me": _ME,
+    "Inventory": {
+        "items": [
+            {
+                "site": "alpha",
+                "uuid": "5f0c3a0e-6a52-4f0e-9a53-0d5a1f4b7c11",
+                "name": "web-1",
+                "host": "kvm3.example.org",
+                "state": "running",
+                "memory": 4294967296,
+                "processors": 2,
+                "size": 21474836480,
+                "vdisks": [{"name": "vda", "size": 21474836480, "format": "qcow2"}],
+                "networks": ["office"],
+                "folder": "office/web",
+                "tags": ["production"],
+                "changed_at": 1764550000.5,
+            }
+        ],
+        "next": None,
+        "total": 1,
+        "sites": [
+            {"site": "alpha", "fresh": True, "synced_at": 1764549500.0, "gone_since": None, "reason": None},
+        ],
+    },
     "MigrationStory": {
         **_MIGRATION, "spec": _SPEC, "history": [{"at": _AT, "kind": "state", "text": "planned"}],
     },

@@ -12,6 +12,7 @@ from drover import __version__
 from drover.model.migration import State
 from drover.server.context import Context
 from drover.store.plans import RunState
+from drover.workflows.executor import servers
 
 _DOWNTIMES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _ANSWERS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -74,6 +75,7 @@ class _Figures(Collector):
         yield _counts("drover_runs", "Runs by state", RunState, self._stores.runs.count())
         waiting = len(self._stores.groups.waiting_for_approval())
         yield GaugeMetricFamily("drover_groups_waiting", "Groups that wait for approval", value=waiting)
+        yield GaugeMetricFamily("drover_servers", "Servers that share the database", value=servers(self._stores.folder))
         yield from self._sites()
         yield from self._sums()
         yield from self._progress()

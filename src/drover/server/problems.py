@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 
 from drover.accounts.errors import AccessError, LockedError
 from drover.errors import CheckError, DroverError, HoldError, InputError, MigrationError, PlatformError
+from drover.fence import FencedError
+from drover.store.database import DatabaseGoneError
 
 
 class Problem(BaseModel):
@@ -57,6 +59,8 @@ _STATUS: dict[type[DroverError], int] = {
     InputError: 422,
     PlatformError: 502,
     UpstreamError: 502,
+    DatabaseGoneError: 503,
+    FencedError: 503,
 }
 MEDIA = "application/problem+json"
 

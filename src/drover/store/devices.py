@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from drover.errors import InputError
 from drover.model.device import Device, Use
-from drover.store.database import Database, metadata
+from drover.store.database import Database, insert, lasting, metadata
 
 _devices = sa.Table(
     "devices",
@@ -44,18 +43,19 @@ class DeviceStore:
         self._database = Database(folder)
         self.folder = self._database.folder
 
+    @lasting
     def save(self, device: Device) -> None:
         """Stores the device as it is; its uses stay what they were."""
         row = device.model_dump(exclude={"uses"})
         with self._database.transaction() as db:
-            db.execute(insert(_devices).values(**row).on_conflict_do_update(index_elements=["id"], set_=row))
+            db.execute(insert(db, _devices).values(**row).on_conflict_do_update(index_elements=["id"], set_=row))
 
     def saw(self, device_id: str, label: str, *, site: str | None, path: str) -> None:
         """Remembers where a device is now; makes it known if another Drover made it."""
         seen = {"label": label, "site": site, "path": path, "seen_at": time.time(), "wiped": False}
         row = {**Device(id=device_id, label=label).model_dump(exclude={"uses"}), **seen}
         with self._database.transaction() as db:
-            db.execute(insert(_devices).values(**row).on_conflict_do_update(index_elements=["id"], set_=seen))
+            db.execute(insert(db, _devices).values(**row).on_conflict_do_update(index_elements=["id"], set_=seen))
 
     def find(self, device_id: str) -> Device | None:
         """The device with exactly this id, if it is known."""
@@ -77,6 +77,7 @@ class DeviceStore:
             )
         return found[0]
 
+    @lasting
     def all(self) -> list[Device]:
         """Newest first."""
         with self._database.transaction() as db:
@@ -87,17 +88,21 @@ class DeviceStore:
             by_device.setdefault(use["device"], {})[use["migration"]] = Use(use["use"])
         return [Device.model_validate({**row, "uses": by_device.get(row["id"], {})}) for row in rows]
 
+    @lasting
     def uses(self, migration: str) -> dict[str, Use]:
         """What became of each device that was given to a migration, by device."""
         query = sa.select(_uses.c.device, _uses.c.use).where(_uses.c.migration == migration)
         with self._database.transaction() as db:
             return {row.device: Use(row.use) for row in db.execute(query)}
 
+    @lasting
     def use(self, devices: Iterable[str], migration: str, use: Use) -> None:
         """Remembers what became of devices in a migration."""
         rows = [{"device": device, "migration": migration, "use": use, "at": time.time()} for device in devices]
         with self._database.transaction() as db:
             for row in rows:
                 db.execute(
-                    insert(_uses).values(**row).on_conflict_do_update(index_elements=["device", "migration"], set_=row)
+                    insert(db, _uses)
+                    .values(**row)
+                    .on_conflict_do_update(index_elements=["device", "migration"], set_=row)
                 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from drover.model.forecast import Forecast
-from drover.store.database import Database, metadata
+from drover.store.database import Database, insert, lasting, metadata
 
 _forecasts = sa.Table(
     "forecasts",
@@ -23,13 +23,15 @@ class ForecastStore:
     def __init__(self, folder: Path | None = None) -> None:
         self._database = Database(folder)
 
+    @lasting
     def add(self, migration: str, raw: Forecast, shown: Forecast) -> None:
         """Remembers what was forecast for a migration; the first one counts."""
         values = {"migration": migration, "at": raw.at, "raw": raw.model_dump(mode="json")}
-        row = _forecasts.insert().prefix_with("OR IGNORE", dialect="sqlite")
         with self._database.transaction() as db:
-            db.execute(row.values(**values, shown=shown.model_dump(mode="json")))
+            row = insert(db, _forecasts).values(**values, shown=shown.model_dump(mode="json"))
+            db.execute(row.on_conflict_do_nothing())
 
+    @lasting
     def has(self, migration: str) -> bool:
         """Whether one was made for this migration."""
         query = sa.select(_forecasts.c.migration).where(_forecasts.c.migration == migration)

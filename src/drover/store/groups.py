@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from drover.model.group import Group, Mark, Member, Phase
-from drover.store.database import Database, metadata
+from drover.store.database import Database, lasting, metadata
 
 _groups = sa.Table(
     "groups",
@@ -76,6 +76,7 @@ class GroupStore:
                 db.execute(_approvals.insert().values(group=group, wanted_at=time.time()))
         return self.get(group)
 
+    @lasting
     def get(self, group: str) -> Group:
         """The group with this id."""
         with self._database.transaction() as db:
@@ -100,6 +101,7 @@ class GroupStore:
             found = _with_members(db, sa.select(_groups).where(_groups.c.id.in_(theirs)))
         return {member.migration: group for group in found for member in group.members}
 
+    @lasting
     def of(self, migration: str) -> Group | None:
         """The group that a migration is in, as it stands now."""
         query = sa.select(_groups).join(_members).where(_members.c.migration == migration)
@@ -107,6 +109,7 @@ class GroupStore:
             row = db.execute(query).mappings().first()
             return None if row is None else _group(db, row)
 
+    @lasting
     def waits_for_approval(self, group: str) -> bool:
         """Whether its cutover needs somebody's leave and has not got it."""
         waiting = sa.exists().where(_approvals.c.group == group, _approvals.c.at.is_(None))
@@ -124,19 +127,23 @@ class GroupStore:
         with self._database.transaction() as db:
             return [(_group(db, row._mapping), row._mapping["wanted_at"]) for row in db.execute(query)]
 
+    @lasting
     def approve(self, group: str, by: str) -> bool:
         """Lets a group cut over; False if it waited for nobody's leave."""
         here = sa.and_(_approvals.c.group == group, _approvals.c.at.is_(None))
         with self._database.transaction() as db:
             return bool(db.execute(_approvals.update().where(here).values(by=by, at=time.time())).rowcount)
 
+    @lasting
     def mark(self, group: str, migration: str, mark: Mark, *, attempt: int) -> None:
         """Notes how far a member is, now; nothing if that attempt has been taken back meanwhile."""
         valid = sa.exists().where(_groups.c.id == group, _groups.c.attempt == attempt)
         here = sa.and_(_members.c.group == group, _members.c.migration == migration)
         with self._database.transaction() as db:
+            _take(db, group)
             db.execute(_members.update().where(here, valid).values(mark=mark, marked_at=time.time()))
 
+    @lasting
     def advance(self, group: str, *, attempt: int, phase: Phase) -> None:
         """Takes the group from `phase` to the next if it is there in this attempt, and every member so far."""
         following, needed = _NEXT[phase]
@@ -150,8 +157,10 @@ class GroupStore:
             missing = sa.or_(missing, sa.exists().where(_approvals.c.group == group, _approvals.c.at.is_(None)))
         here = sa.and_(_groups.c.id == group, _groups.c.phase == phase, _groups.c.attempt == attempt)
         with self._database.transaction() as db:
+            _take(db, group)
             db.execute(_groups.update().where(here, ~missing).values(phase=following, reason=None))
 
+    @lasting
     def take_back(self, group: str, *, attempt: int, reason: str) -> None:
         """Ends this attempt: whoever stopped runs on at the source. Nothing if it has been decided already."""
         under_way = _groups.c.phase.in_([Phase.STOPPING, Phase.LEAVING])
@@ -180,6 +189,11 @@ def _with_members(db: sa.Connection, query: "sa.Select[Any]") -> list[Group]:
     for member in db.execute(sa.select(_members).where(_members.c.group.in_(ids)).order_by(*_ORDER)).mappings():
         members.setdefault(member["group"], []).append(member)
     return [_made(row, members.get(row["id"], [])) for row in rows]
+
+
+def _take(db: sa.Connection, group: str) -> None:
+    """Has others who change this group wait: PostgreSQL judges by rows as they were before a change it waited for."""
+    db.execute(_groups.update().where(_groups.c.id == group).values(id=_groups.c.id))
 
 
 def _group(db: sa.Connection, row: sa.RowMapping) -> Group:

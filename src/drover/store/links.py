@@ -5,12 +5,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from drover.model.observation import LinkObservation
-from drover.store.database import Database, metadata
+from drover.store.database import WHOLE, Database, metadata
 
 _links = sa.Table(
     "link_observations",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("number", WHOLE, primary_key=True),
     sa.Column("source", sa.String, nullable=False),
     sa.Column("destination", sa.String, nullable=False),
     sa.Column("at", sa.Float, nullable=False),

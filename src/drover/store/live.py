@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from drover.store.database import Database, metadata
+from drover.store.database import Database, insert, lasting, metadata
 
 _progress = sa.Table(
     "progress",
@@ -38,13 +38,15 @@ class LiveStore:
     def __init__(self, folder: Path | None = None) -> None:
         self._database = Database(folder)
 
+    @lasting
     def tell(self, migration: str, progress: Mapping[str, Any]) -> None:
         """Replaces what was known of this migration's progress, `Progress.as_json()`."""
         values = {"at": progress["at"], "body": dict(progress)}
         with self._database.transaction() as db:
-            if not db.execute(_progress.update().where(_progress.c.migration == migration).values(**values)).rowcount:
-                db.execute(_progress.insert().values(migration=migration, **values))
+            row = insert(db, _progress).values(migration=migration, **values)
+            db.execute(row.on_conflict_do_update(index_elements=["migration"], set_=values))
 
+    @lasting
     def newest(self, migrations: Collection[str]) -> dict[str, dict[str, Any]]:
         """By migration; its field `at` (Unix seconds) says how old it is."""
         query = sa.select(_progress.c.migration, _progress.c.body).where(_progress.c.migration.in_(migrations))
@@ -57,12 +59,15 @@ class LiveStore:
         with self._database.transaction() as db:
             return {row.migration: row.body for row in db.execute(query)}
 
+    @lasting
     def ask_to_pause(self, migration: str) -> None:
         """The process that runs this migration ends it in an orderly way within seconds; `drover resume` goes on."""
         with self._database.transaction() as db:
-            db.execute(_pauses.delete().where(_pauses.c.migration == migration))
-            db.execute(_pauses.insert().values(migration=migration, at=time.time()))
+            asked = {"at": time.time()}
+            row = insert(db, _pauses).values(migration=migration, **asked)
+            db.execute(row.on_conflict_do_update(index_elements=["migration"], set_=asked))
 
+    @lasting
     def is_to_pause(self, migration: str, *, since: float) -> bool:
         """Whether that was asked at this time (Unix seconds) or later."""
         asked = sa.and_(_pauses.c.migration == migration, _pauses.c.at >= since)

@@ -12,8 +12,10 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from drover.errors import DroverError, InputError, MigrationError
+from drover.fence import under
 from drover.model.migration import Cutover, Facts, Migration, Spec, State, may_follow
-from drover.store.database import Database, metadata
+from drover.store.claims import Claims, HeldError, reset_claims
+from drover.store.database import WHOLE, Database, lasting, metadata, patient
 from drover.store.groups import members_of
 
 _migrations = sa.Table(
@@ -32,7 +34,7 @@ _migrations = sa.Table(
 _events = sa.Table(
     "events",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("number", WHOLE, primary_key=True),
     sa.Column("migration", sa.String, sa.ForeignKey("migrations.id"), nullable=False, index=True),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("kind", sa.String, nullable=False),
@@ -40,6 +42,10 @@ _events = sa.Table(
 )
 
 
+_APPENDING = 0x6576656E7473
+"""Key of PostgreSQL's advisory lock while an event is added."""
+_LEAP = 1 << 20
+"""Tokens that are skipped after a restore: more than were ever given out since the backup."""
 _PATIENCE = 0.2
 """Seconds for which a migration that is held may be let go."""
 
@@ -58,15 +64,21 @@ class MigrationStore:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._database = Database(folder)
+        self._claims = Claims(self._database)
         self.folder = self._database.folder
+
+    def ping(self) -> None:
+        """Raises DroverError, without waiting, if the database does not answer."""
+        self._database.ping()
 
     def add(self, spec: Spec, facts: Facts) -> Migration:
         migration = Migration(id=f"m-{secrets.token_hex(4)}", spec=spec, facts=facts)
         with self._database.transaction() as db:
             db.execute(_migrations.insert().values(**_row(migration)))
-            db.execute(_event(migration.id, "state", State.PLANNED))
+            _append(db, migration.id, "state", State.PLANNED)
         return migration
 
+    @lasting
     def get(self, migration_id: str) -> Migration:
         """The migration with this id, or the only one whose id begins so. Raises InputError."""
         query = sa.select(_migrations).where(_migrations.c.id.startswith(migration_id, autoescape=True))
@@ -145,9 +157,9 @@ class MigrationStore:
         """Bytes of all migrations: `background` and `foreground` before compression, and `wire`."""
         facts = _migrations.c.facts
         columns = {
-            "background": facts["totals"]["background_bytes"].as_integer(),
-            "foreground": facts["totals"]["foreground_bytes"].as_integer(),
-            "wire": facts["sent_bytes"].as_integer(),
+            "background": sa.cast(facts["totals"]["background_bytes"].as_string(), WHOLE),
+            "foreground": sa.cast(facts["totals"]["foreground_bytes"].as_string(), WHOLE),
+            "wire": sa.cast(facts["sent_bytes"].as_string(), WHOLE),
         }
         query = sa.select(*(sa.func.sum(column).label(name) for name, column in columns.items()))
         with self._database.transaction() as db:
@@ -172,6 +184,7 @@ class MigrationStore:
                 for state in (State.PAUSED, State.FAILED)
             }
 
+    @lasting
     def under_way(self) -> list[str]:
         """Ids of those that have not ended."""
         ended = [state for state in State if state.ended]
@@ -200,6 +213,7 @@ class MigrationStore:
         with self._database.transaction() as db:
             return db.execute(sa.select(sa.func.max(_events.c.number))).scalar() or 0
 
+    @lasting
     def save(self, migration: Migration) -> None:
         """Stores the facts as they are now; the state stays what it was."""
         migration.updated_at = time.time()
@@ -215,16 +229,23 @@ class MigrationStore:
         changed = migration.state != state
         migration.state, migration.reason, migration.remedy = state, reason, remedy
         migration.updated_at = time.time()
+        told = f"{state}: {reason}" if reason else str(state)
+        self._write(migration, told if changed or reason else None)
+
+    @lasting
+    def _write(self, migration: Migration, told: str | None) -> None:
         with self._database.transaction() as db:
             db.execute(_migrations.update().where(_migrations.c.id == migration.id).values(**_row(migration)))
-            if changed or reason:
-                db.execute(_event(migration.id, "state", f"{state}: {reason}" if reason else str(state)))
+            if told is not None:
+                _append(db, migration.id, "state", told)
 
+    @lasting
     def note(self, migration: Migration, text: str) -> None:
         """Remembers something that happened to a migration."""
         with self._database.transaction() as db:
-            db.execute(_event(migration.id, "note", text))
+            _append(db, migration.id, "note", text)
 
+    @lasting
     def history(self, migration_id: str) -> list[tuple[float, str, str]]:
         """(Unix seconds, kind, text) of everything that happened to a migration, oldest first."""
         query = sa.select(_events.c.at, _events.c.kind, _events.c.text).where(_events.c.migration == migration_id)
@@ -233,26 +254,60 @@ class MigrationStore:
 
     @contextmanager
     def running(self, migration: Migration) -> Iterator[None]:
-        """Holds a migration for this process; the kernel lets go of it if the process dies. Raises InputError."""
+        """Holds a migration for this process, and `migration` as it is now; others get it once the process is dead.
+
+        All that the process does meanwhile is fenced: if it is stopped, or cut off from a shared database, for so long
+        that another process takes the migration over, it acts no more. Raises InputError if another one holds it.
+        """
         with self._lock(migration.id) as lock:
             # `is_running` holds it for a moment.
             deadline = time.monotonic() + _PATIENCE
             while not _take(lock):
                 if time.monotonic() > deadline:
-                    raise InputError(
-                        f"another drover process is running migration {migration.id} of {migration.spec.vm}",
-                        remedy=f"let it finish, or stop it first: `drover pause {migration.id}`",
-                    )
+                    raise self._held(migration)
                 time.sleep(0.01)
-            yield
+            try:
+                claim = self._claims.take(migration.id, alone_here=True)
+            except HeldError as error:
+                raise self._held(migration) from error
+            try:
+                with under(claim), patient():
+                    self._refresh(migration)
+                    yield
+            finally:
+                claim.release()
 
+    @lasting
     def is_running(self, migration_id: str) -> bool:
         """Whether a process holds this migration now."""
         with self._lock(migration_id) as lock:
-            return not _take(lock)
+            if not _take(lock):
+                return True
+        return self._database.shared and self._claims.holder(migration_id, elsewhere=True) is not None
+
+    def _refresh(self, migration: Migration) -> None:
+        """It may have been read while another process still worked on it."""
+        now = self.get(migration.id)
+        for name in Migration.model_fields:
+            setattr(migration, name, getattr(now, name))
+
+    def _held(self, migration: Migration) -> InputError:
+        return InputError(
+            f"another drover process is running migration {migration.id} of {migration.spec.vm}",
+            remedy=f"let it finish, or stop it first: `drover pause {migration.id}`",
+        )
 
     def _lock(self, migration_id: str) -> IO[str]:
         return (self.folder / f"{migration_id}.lock").open("a")
+
+
+def advance_tokens(database: Database) -> None:
+    """Leaves no claim held, and puts the fencing tokens of all migrations above any that may have been used since."""
+    with database.transaction() as db:
+        reset_claims(db, _LEAP)
+        for row in db.execute(sa.select(_migrations.c.id, _migrations.c.facts)).all():
+            facts = {**row.facts, "token": row.facts.get("token", 0) + _LEAP}
+            db.execute(_migrations.update().where(_migrations.c.id == row.id).values(facts=facts))
 
 
 def _take(lock: IO[str]) -> bool:
@@ -279,5 +334,8 @@ def _migration(row: sa.RowMapping) -> Migration:
         ) from error
 
 
-def _event(migration_id: str, kind: str, text: str) -> sa.Insert:
-    return _events.insert().values(migration=migration_id, at=time.time(), kind=kind, text=text)
+def _append(db: sa.Connection, migration_id: str, kind: str, text: str) -> None:
+    if db.dialect.name == "postgresql":
+        # Numbers in the order in which they can be seen: who has read up to one has missed none.
+        db.execute(sa.select(sa.func.pg_advisory_xact_lock(_APPENDING)))
+    db.execute(_events.insert().values(migration=migration_id, at=time.time(), kind=kind, text=text))

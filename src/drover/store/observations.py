@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from drover.errors import InputError
+from drover.fence import under
 from drover.model.observation import Chunk, Content, DirtySample, IoSample, VdiskSample, VmObservation
 from drover.model.vm import Vm
-from drover.store.database import Database, metadata
+from drover.store.claims import Claims, HeldError
+from drover.store.database import WHOLE, Database, metadata
 
 _observations = sa.Table(
     "observations",
@@ -26,8 +28,8 @@ _observations = sa.Table(
     sa.Column("began_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
     sa.Column("ended_because", sa.String, nullable=False),
-    sa.Column("memory", sa.Integer, nullable=False),
-    sa.Column("resident", sa.Integer),
+    sa.Column("memory", WHOLE, nullable=False),
+    sa.Column("resident", WHOLE),
     sa.Column("sizes", sa.JSON, nullable=False),
 )
 
@@ -37,7 +39,7 @@ def _series(name: str, *columns: sa.Column[Any]) -> sa.Table:
     return sa.Table(
         name,
         metadata,
-        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("number", WHOLE, primary_key=True),
         sa.Column("observation", sa.String, sa.ForeignKey("observations.id"), nullable=False, index=True),
         sa.Column("vdisk", sa.String, nullable=False),
         sa.Column("at", sa.Float, nullable=False),
@@ -47,27 +49,27 @@ def _series(name: str, *columns: sa.Column[Any]) -> sa.Table:
 
 _io = _series(
     "io_samples",
-    sa.Column("read_bytes", sa.Integer, nullable=False),
-    sa.Column("write_bytes", sa.Integer, nullable=False),
-    sa.Column("read_requests", sa.Integer, nullable=False),
-    sa.Column("write_requests", sa.Integer, nullable=False),
+    sa.Column("read_bytes", WHOLE, nullable=False),
+    sa.Column("write_bytes", WHOLE, nullable=False),
+    sa.Column("read_requests", WHOLE, nullable=False),
+    sa.Column("write_requests", WHOLE, nullable=False),
     sa.Column("read_seconds", sa.Float, nullable=False),
     sa.Column("write_seconds", sa.Float, nullable=False),
 )
 _dirty = _series(
     "dirty_samples",
     sa.Column("window", sa.Float, nullable=False),
-    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("bytes", WHOLE, nullable=False),
 )
 _contents = _series("contents", sa.Column("content", sa.JSON, nullable=False))
 _vdisks = _series("vdisk_samples", sa.Column("sample", sa.JSON, nullable=False))
 _chunks = _series(
     "chunk_samples",
-    sa.Column("offset", sa.Integer, nullable=False),
-    sa.Column("length", sa.Integer, nullable=False),
-    sa.Column("zero_bytes", sa.Integer, nullable=False),
-    sa.Column("lz4_bytes", sa.Integer, nullable=False),
-    sa.Column("zstd_bytes", sa.Integer, nullable=False),
+    sa.Column("offset", WHOLE, nullable=False),
+    sa.Column("length", WHOLE, nullable=False),
+    sa.Column("zero_bytes", WHOLE, nullable=False),
+    sa.Column("lz4_bytes", WHOLE, nullable=False),
+    sa.Column("zstd_bytes", WHOLE, nullable=False),
     sa.Column("hash", sa.String, nullable=False),
 )
 
@@ -187,19 +189,28 @@ class ObservationStore:
 
     @contextmanager
     def observing(self, uuid: str) -> Iterator[list[str]]:
-        """Holds a VM for this process; the kernel lets go of it if the process dies. Raises InputError.
+        """Holds a VM for this process; others get it once the process is dead. Raises InputError.
 
         Yields the ids of those whose process died; they are ended at their last samples.
         """
+        busy = InputError(
+            f"another drover process is observing the VM {uuid}", remedy="let it finish, or stop it first"
+        )
         path = self.folder / f"observe-{uuid}.lock"
         with path.open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InputError(
-                    f"another drover process is observing the VM {uuid}", remedy="let it finish, or stop it first"
-                ) from None
-            yield self._end_orphans(uuid)
+                raise busy from None
+            try:
+                claim = Claims(self._database).take(f"observation of {uuid}", alone_here=True)
+            except HeldError:
+                raise busy from None
+            try:
+                with under(claim):
+                    yield self._end_orphans(uuid)
+            finally:
+                claim.release()
 
     def _end_orphans(self, uuid: str) -> list[str]:
         last = sa.select(sa.func.max(_io.c.at)).where(_io.c.observation == _observations.c.id).scalar_subquery()

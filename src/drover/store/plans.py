@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from drover.errors import InputError
-from drover.store.database import Database, metadata
+from drover.store.database import Database, lasting, metadata
 
 _plans = sa.Table(
     "plans",
@@ -115,6 +115,7 @@ class PlanStore:
                 continue
             return stored
 
+    @lasting
     def get(self, name: str, version: int | None = None) -> StoredPlan:
         """A version of a plan, or the newest. Raises InputError."""
         found = self._newest(name, version)
@@ -158,12 +159,14 @@ class RunStore:
             return False
         return True
 
+    @lasting
     def get(self, run_id: str) -> StoredRun:
         """Raises InputError."""
         if (run := self.find(run_id)) is None:
             raise InputError(f"there is no run {run_id!r}", remedy="`GET /v1/runs` lists them")
         return run
 
+    @lasting
     def find(self, run_id: str) -> StoredRun | None:
         """The run with this id, if there is one."""
         with self._database.transaction() as db:
@@ -211,6 +214,7 @@ class RunStore:
         with self._database.transaction() as db:
             return list(db.execute(sa.select(_runs.c.id).where(_runs.c.state == RunState.QUEUED)).scalars())
 
+    @lasting
     def change(self, run_id: str, **values: Any) -> None:
         """Sets fields of a run."""
         with self._database.transaction() as db:

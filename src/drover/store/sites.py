@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from drover.errors import InputError
 from drover.store import vault
-from drover.store.database import Database, metadata
+from drover.store.database import Database, insert, lasting, metadata
 
 SECRET = "site/"
 """What the names of secrets of sites begin with (`store/credentials.py`)."""
@@ -41,14 +41,13 @@ class SiteStore:
         _check(site.uri)
         with self._database.transaction() as db:
             here = _sites.c.name == site.name
+            made = insert(db, _sites).values(**vars(site)).on_conflict_do_nothing().returning(_sites.c.name)
+            if db.execute(made).first() is not None:
+                return True
             if db.execute(_sites.update().where(here, _sites.c.uri != site.uri).values(uri=site.uri)).rowcount:
                 # They were given for another place.
                 vault.forget(db, SECRET + site.name)
-                return False
-            if db.execute(sa.select(_sites).where(here)).first() is not None:
-                return False
-            db.execute(_sites.insert().values(**vars(site)))
-            return True
+            return False
 
     def get(self, name: str) -> Site:
         """Raises InputError."""
@@ -69,6 +68,7 @@ class SiteStore:
             remedy=f"its sites are {names}" if names else "an administrator adds sites: `PUT /v1/sites/NAME`",
         )
 
+    @lasting
     def all(self) -> list[Site]:
         """By name."""
         with self._database.transaction() as db:

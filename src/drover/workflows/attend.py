@@ -56,14 +56,14 @@ async def attend(
     while True:
         if process is not None:
             if (code := process.poll()) is not None:
-                return end(store.get(migration_id), killed=code < 0)
+                return end(await asyncio.to_thread(store.get, migration_id), killed=code < 0)
         elif await asyncio.to_thread(store.is_running, migration_id):
             found = True
         else:
-            migration = store.get(migration_id)
+            migration = await asyncio.to_thread(store.get, migration_id)
             if migration.state.ended or found:
                 return end(migration, killed=migration.state not in _STILL)
-            if live.is_to_pause(migration_id, since=since):
+            if await asyncio.to_thread(live.is_to_pause, migration_id, since=since):
                 return End.FAILED
             process = begin(migration_id, since)
         looks += 1

@@ -11,6 +11,7 @@ from dbos import DBOS, SetWorkflowID
 
 from drover import logs
 from drover.errors import CheckError, DroverError
+from drover.fence import FencedError
 from drover.model.migration import Spec
 from drover.model.plan import Plan
 from drover.model.vm import Vm
@@ -21,12 +22,21 @@ from drover.plans.site import at_source
 from drover.replicator.check import Report, together
 from drover.replicator.record import clear_away, plan_all, planned, record, tuned
 from drover.store import LiveStore, MigrationStore, OrderStore, PlanStore, RunStore, SiteStore
+from drover.store.database import DatabaseGoneError, patient
 from drover.store.plans import RunKind, RunState, StoredRun
 from drover.workflows.attend import attend
 from drover.workflows.order import HEARD, Order
 
 _log = logs.logger("workflows")
 _LONG = 3600.0
+_STEP = DBOS.step(
+    retries_allowed=True,
+    max_attempts=20,
+    interval_seconds=0.5,
+    backoff_rate=1.5,
+    should_retry=lambda error: isinstance(error, DatabaseGoneError),
+)
+"""What a step was doing when the database went is done again when it is back."""
 
 
 @DBOS.workflow(name="carry")
@@ -77,38 +87,42 @@ async def move(migration_id: str, run_id: str) -> None:
     await DBOS.send_async(run_id, {"migration": migration_id, "end": end}, HEARD)
 
 
-@DBOS.step()
+@_STEP
 async def _now() -> float:
     return time.time()
 
 
-@DBOS.step()
+@_STEP
 async def _attend(migration_id: str, since: float, run_id: str) -> str:
     async def copied() -> None:
         said = {"migration": migration_id, "copied": True, "at": time.time()}
         # Once, however often this step is done.
         await DBOS.send_async(run_id, said, HEARD, idempotency_key=f"{run_id}.{migration_id}.{since}.copied")
 
-    run = await asyncio.to_thread(RunStore().get, run_id)
-    with logs.bound(run=run.id, user=run.by):
-        end = await attend(migration_id, since, copied=copied)
-        _log.info("its process has ended", migration=migration_id, end=end.name.lower())
+    with patient():
+        run = await asyncio.to_thread(RunStore().get, run_id)
+        with logs.bound(run=run.id, user=run.by):
+            end = await attend(migration_id, since, copied=copied)
+            _log.info("its process has ended", migration=migration_id, end=end.name.lower())
     return end.name
 
 
-@DBOS.step()
+@_STEP
 async def _pause(migration_id: str) -> None:
-    await asyncio.to_thread(lambda: LiveStore().ask_to_pause(migration_id))
+    with patient():
+        await asyncio.to_thread(lambda: LiveStore().ask_to_pause(migration_id))
 
 
-@DBOS.step()
+@_STEP
 async def _prepare(run_id: str) -> dict[str, Any] | None:
-    return await asyncio.to_thread(prepare, run_id)
+    with patient():
+        return await asyncio.to_thread(prepare, run_id)
 
 
-@DBOS.step()
+@_STEP
 async def _close(run_id: str, unfinished: list[str]) -> None:
-    await asyncio.to_thread(close, run_id, unfinished)
+    with patient():
+        await asyncio.to_thread(close, run_id, unfinished)
 
 
 def prepare(run_id: str) -> dict[str, Any] | None:
@@ -123,6 +137,9 @@ def prepare(run_id: str) -> dict[str, Any] | None:
         details = f" ({'; '.join(heard.lines)})" if heard.lines else ""
         runs.change(run_id, state=RunState.REFUSED, reason=error.message + details, remedy=error.remedy)
         return None
+    except (DatabaseGoneError, FencedError):
+        # Not the run's fault: the step is done again.
+        raise
     except DroverError as error:
         runs.change(run_id, state=RunState.REFUSED, reason=error.message, remedy=error.remedy)
         return None

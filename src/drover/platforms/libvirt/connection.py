@@ -10,6 +10,7 @@ import libvirt
 import libvirt_qemu
 
 from drover.errors import InputError, PlatformError
+from drover.fence import require
 from drover.platforms.libvirt import credentials
 
 # The binding prints every error to stderr unless it is given a handler.
@@ -18,7 +19,8 @@ libvirt.registerErrorHandler(lambda _context, _error: None, None)
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Turns libvirt's errors into PlatformError that says what was being done."""
+    """Turns libvirt's errors into PlatformError that says what was being done. Raises FencedError: see `fence`."""
+    require()
     try:
         yield
     except libvirt.libvirtError as error:

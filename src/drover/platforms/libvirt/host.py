@@ -16,6 +16,7 @@ from typing import Protocol
 from urllib.parse import ParseResult, parse_qs, urlparse
 
 from drover.errors import HostError, InputError
+from drover.fence import require
 from drover.platforms.libvirt import credentials
 
 _SOCKETS = ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock")
@@ -149,6 +150,7 @@ def spawn(host: Host, *argv: str, log: str, pid_file: str) -> None:
 def _run(
     host: str, command: list[str], shown: tuple[str, ...], timeout: float, check: bool, stdin: bytes | None
 ) -> subprocess.CompletedProcess[bytes]:
+    require()
     try:
         done = subprocess.run(command, capture_output=True, timeout=timeout, check=False, input=stdin or b"")
     except FileNotFoundError:

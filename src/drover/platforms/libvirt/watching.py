@@ -15,6 +15,7 @@ from drover.errors import PlatformError
 from drover.model.inventory import ListedVdisk, ListedVm, Power
 from drover.platforms.libvirt.connection import doing, open_uri
 from drover.platforms.libvirt.inventory import network_of
+from drover.platforms.libvirt.labels import labels_of
 
 _EVENTS = (
     libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
@@ -34,7 +35,6 @@ _STATES = {
     libvirt.VIR_DOMAIN_PMSUSPENDED: Power.ASLEEP,
 }
 # Not that of Drover's own notes: `virsh metadata` replaces what a VM has of a namespace.
-_TAGS = "metadata/{https://drover.dev/xmlns/tags/1}tags"
 _GONE = None
 """In the queue: the connection has ended."""
 
@@ -114,7 +114,7 @@ class LibvirtWatched:
                     return None
                 raise
         networks = filter(None, map(network_of, profile.findall("devices/interface")))
-        tags = profile.find(_TAGS)
+        labels = labels_of(profile)
         return ListedVm(
             uuid=domain.UUIDString(),
             name=domain.name(),
@@ -124,13 +124,9 @@ class LibvirtWatched:
             processors=processors,
             vdisks=tuple(_vdisks(domain, profile)),
             networks=tuple(dict.fromkeys(networks)),
-            folder="" if tags is None else tags.get("folder", "").strip("/"),
-            tags=() if tags is None else tuple(sorted({_text(tag) for tag in tags if _text(tag)})),
+            folder=labels.folder.strip("/"),
+            tags=tuple(sorted(labels.tags)),
         )
-
-
-def _text(element: ET.Element) -> str:
-    return (element.text or "").strip()
 
 
 def _vdisks(domain: libvirt.virDomain, profile: ET.Element) -> list[ListedVdisk]:
