@@ -12,7 +12,7 @@ from drover.devices.folder import DeviceFolder
 from drover.devices.keys import own_identity
 from drover.devices.manifest import Manifest, VdiskPart, seal_manifest
 from drover.devices.signing import own_signer
-from drover.engine.status import DeviceStatus, Load
+from drover.engine.status import Damage, DeviceStatus, Load
 from drover.errors import DroverError, InputError
 from drover.model.device import Use
 from drover.model.migration import Facts, Migration, Spec, State
@@ -138,6 +138,18 @@ def test_verifying_says_what_is_missing_and_whose_word_that_is(
     assert "VDISK vda of web (m-1): 4 of 9 chunks are missing" in result.output
     assert "manifest of m-2: it cannot be believed" in result.output
     assert "is intact" not in result.output
+    damages = [
+        Damage(pack=3, offset=512, bytes=9, migration=name, vdisk="vda", chunk=2, why="its content is damaged")
+        for name in ("m-1", "m-9")
+    ]
+    status = status.model_copy(update={"damaged": 3, "damages": [*damages, Damage(pack=4, offset=0, bytes=1, why="?")]})
+    monkeypatch.setattr("drover.cli.device.read_all", lambda *_: status)
+    result = CliRunner().invoke(app, ["device", "verify", str(stick)], catch_exceptions=False)
+    where = "at 1048576: 9 bytes at 512 of pack 00000003: its content is damaged"
+    assert f"  VDISK vda of web (m-1), {where}" in result.output
+    assert f"  VDISK vda of m-9, {where}" in result.output
+    result = CliRunner().invoke(app, ["device", "verify", str(stick), "--json"], catch_exceptions=False)
+    assert [one["vdisk_offset"] for one in json.loads(result.output)["damages"]] == [1 << 20, 1 << 20, None]
 
 
 def test_two_devices_do_not_get_one_label(stick: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from drover.platforms.libvirt.host import LocalHost
 from drover.replicator.check import Report
 from drover.replicator.check.devices import check
 from drover.replicator.run import Run
-from drover.replicator.transport import Transport, add_devices
+from drover.replicator.transport import Transport, add_devices, plug_in
 from drover.store import DeviceStore, MigrationStore
 
 HOST = LocalHost("here", None)
@@ -278,6 +278,36 @@ def test_devices_are_added_and_given_again(stick: Path, tmp_path: Path, monkeypa
     add_devices(MigrationStore(), another, [str(second)])
     too = loading_too(DeviceStore().get("red"), MigrationStore(), but_for=another.id)
     assert [found.id for found in too] == [made.id]
+
+
+def test_devices_are_found_by_their_ids_wherever_they_are_mounted(
+    stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drover.replicator.transport.open_host", lambda _: HOST)
+    store, made, red, lost = MigrationStore(), migration(stick, Use.LOADING), tmp_path / "red", tmp_path / "lost"
+    (blue,) = made.spec.devices
+    for path in (red, lost):
+        path.mkdir()
+        make_device(HOST, str(path), DeviceStore(), site=None, label=path.name, recipients=[])
+    ids = {path: DeviceStore().get(path.name).id for path in (red, lost)}
+    add_devices(store, made, [str(red), str(lost)])
+    DeviceStore().use([ids[lost]], made.id, Use.LOST)
+    # They change places; what comes back without being needed any more stays given up.
+    stick.rename(tmp_path / "hand")
+    red.rename(stick)
+    (tmp_path / "hand").rename(red)
+    said = plug_in(store, made, [str(stick), str(red), str(lost), str(tmp_path / "gone")])
+    assert said == [
+        f"device red: it is at {stick} now, not at {red}",
+        f"device blue: it is at {red} now, not at {stick}",
+        f"no transport device is at {tmp_path / 'gone'} now: what is on its way is waited for",
+    ]
+    assert store.get(made.id).facts.device_paths == {blue: str(red), ids[red]: str(stick), ids[lost]: str(lost)}
+    assert DeviceStore().uses(made.id) == {blue: Use.LOADING, ids[red]: Use.PLANNED, ids[lost]: Use.LOST}
+    assert plug_in(store, made, [str(red)]) == []
+    (red / "drover/key.age").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="damaged"):
+        plug_in(store, made, [str(red)])
 
 
 def test_the_check_says_what_fits_and_what_does_not_open(stick: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from drover.cli import several
+from drover.cli import plan_run, several
 from drover.cli.main import app
 from drover.errors import CheckError, InputError, PlatformError
 from drover.model.migration import Facts, Migration, Spec, State
@@ -187,15 +187,26 @@ def test_a_plan_is_loaded_side_by_side_and_its_groups_stay_groups(file: Path, pl
 
 
 @pytest.mark.usefixtures("sites")
-def test_a_group_of_a_plan_is_loaded_and_what_is_unfinished_is_told_with_the_way_on(file: Path, play: Any) -> None:
+def test_a_group_of_a_plan_is_loaded_and_what_is_unfinished_is_told_with_the_way_on(
+    file: Path, play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     play("sys.exit(4)")
     done = load("--plan", str(file), "--group", "shop", "--device", "/mnt/blue")
     assert done.exit_code == 4
     assert [migration.spec.vm for migration in MigrationStore().all()] == ["web"]
     assert f"`drover device load --plan {file} --group shop --device /mnt/blue` goes on" in done.output
     play(FINISH)
-    again = load("--plan", str(file), "--group", "shop", "--device", "/mnt/blue")
+    looked: list[tuple[str, list[str]]] = []
+
+    def plug_in(_store: MigrationStore, migration: Migration, paths: list[str]) -> list[str]:
+        looked.append((migration.spec.vm, paths))
+        return ["device blue: it is at /media/blue now"]
+
+    monkeypatch.setattr(plan_run, "plug_in", plug_in)
+    again = load("--plan", str(file), "--group", "shop", "--device", "/media/blue")
     assert again.exit_code == 0, again.output
+    assert looked == [("web", ["/media/blue"])]
+    assert "web: device blue: it is at /media/blue now" in again.output
     assert len(MigrationStore().all()) == 1
 
 

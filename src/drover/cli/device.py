@@ -170,7 +170,7 @@ def verify(path: _Path, host: _Host = None, identity: _IdentityFile = None, json
         for verdict in verdicts:
             show_verdict(verdict, own)
         if status.damaged:
-            show_damages(status)
+            show_damages(status, {v.migration: v.signed.manifest.vm for v in verdicts if v.signed is not None})
         elif not wrong:
             console.print(f"{opened.label.label} is intact: {format_size(status.read_bytes)} read.", markup=False)
     if wrong:

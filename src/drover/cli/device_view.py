@@ -1,7 +1,7 @@
 """What `drover device` shows: progress, what was unloaded, what is damaged or missing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from drover.cli.output import print_json
 from drover.devices.manifest import Verdict
 from drover.devices.reading import Reading
 from drover.devices.unload import Unloaded
-from drover.engine.status import DeviceStatus
+from drover.engine.status import Damage, DeviceStatus
 from drover.model.units import format_duration, format_rate, format_size
 
 _QUIET = 5.0
@@ -32,7 +32,7 @@ def show_unloaded(done: Unloaded) -> None:
     words += f", {status.refused_chunks} overtaken by later writes" if status.refused_chunks else ""
     console.print(words + ".", markup=False)
     if status.damaged:
-        show_damages(status)
+        show_damages(status, {done.migration: done.vm})
     if done.by_network:
         console.print(f"  {format_size(done.by_network)} could not be had from it and go over the network.")
 
@@ -58,18 +58,26 @@ def show_verdict(verdict: Verdict, own: str) -> None:
         console.print(f"  {name} is complete: all {chunks} chunks are there", markup=False)
 
 
-def show_damages(status: DeviceStatus) -> None:
-    """The damaged places that are listed."""
+def show_damages(status: DeviceStatus, names: Mapping[str, str]) -> None:
+    """The damaged places that are listed. `names` are the VMs by their migrations, as far as known."""
     console = new_console()
     places = "1 place is damaged" if status.damaged == 1 else f"{status.damaged} places are damaged"
     console.print(f"[bold red]{places}:[/]")
     for damage in status.damages:
-        whose = "" if damage.vdisk is None else f"VDISK {damage.vdisk}, chunk {damage.chunk}: "
+        whose = "" if damage.vdisk is None else f"{_whose(damage, names)}: "
         console.print(
             f"  {whose}{damage.bytes} bytes at {damage.offset} of pack {damage.pack:08d}: {damage.why}", markup=False
         )
     if status.damaged > len(status.damages):
         console.print(f"  and {status.damaged - len(status.damages)} more")
+
+
+def _whose(damage: Damage, names: Mapping[str, str]) -> str:
+    """The VM, the VDISK and where in it."""
+    migration = damage.migration or "?"
+    vm = f"{names[migration]} ({migration})" if migration in names else migration
+    place = "" if damage.chunk is None else f", at {damage.vdisk_offset}"
+    return f"VDISK {damage.vdisk} of {vm}{place}"
 
 
 def figures(status: DeviceStatus) -> dict[str, Any]:

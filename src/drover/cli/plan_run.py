@@ -23,6 +23,7 @@ from drover.plans.file import load
 from drover.plans.site import Resolved, read
 from drover.replicator.parallel import run_course
 from drover.replicator.record import end, planned, record
+from drover.replicator.transport import plug_in
 from drover.store import MigrationStore
 
 
@@ -53,6 +54,7 @@ def carry_out(
     all of them finished.
     """
     plan, store = resolved.plan.plan, MigrationStore()
+    before = {migration.id for migration in store.all(include_ended=False)} if devices else set()
     batches = record(
         plan, resolved.batches, store, lambda specs: check_all(specs, store, devices, json=json), approval=False
     )
@@ -63,6 +65,11 @@ def carry_out(
     for migration in migrations:
         if not migration.state.ended:
             watcher.planned(migration)
+            if migration.id in before:
+                with store.running(migration):
+                    said = plug_in(store, migration, devices)
+                for words in said:
+                    watcher.say(migration, words)
     code = run_course(migrations, follower.due(), follower, watcher.show)
     _tell(plan, again, course.unfinished, json=json)
     if code or course.unfinished:

@@ -13,14 +13,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from drover.devices.folder import MANIFEST_LIMIT
 from drover.devices.keys import Identity, seal
 from drover.devices.signing import Signer, is_signed
-from drover.engine.status import EngineStatus, Load
+from drover.engine.status import CHUNK, EngineStatus, Load
 from drover.errors import InputError
 from drover.model.migration import Migration
 from drover.model.units import format_size
 
 FORMAT = 1
-CHUNK = 512 << 10
-"""Bytes of a chunk; the last of a VDISK may be shorter and counts as one."""
 _CONTEXT = b"drover 2026-11 device manifest\n"
 """Comes before what is signed, so that the signature is good for nothing else."""
 

@@ -2,9 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from drover.model.migration import Unreadable
+
+CHUNK = 512 << 10
+"""Bytes of a chunk; the last of a VDISK may be shorter and counts as one."""
 
 
 class _Answer(BaseModel):
@@ -97,9 +100,15 @@ class Damage(_Answer):
     pack: int
     offset: int
     bytes: int
+    migration: str | None = None
     vdisk: str | None = None
     chunk: int | None = None
     why: str
+
+    @computed_field
+    def vdisk_offset(self) -> int | None:
+        """Where the chunk begins in its VDISK, in bytes."""
+        return None if self.chunk is None else self.chunk * CHUNK
 
 
 class Load(_Answer):

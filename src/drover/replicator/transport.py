@@ -263,6 +263,34 @@ def add_devices(store: MigrationStore, migration: Migration, paths: Sequence[str
     store.save(migration)
 
 
+def plug_in(store: MigrationStore, migration: Migration, paths: Sequence[str]) -> list[str]:
+    """Looks which devices are at `paths` of the source's host now, and says what follows; new ones are added.
+
+    Those that the migration was given are known by their ids, wherever they are mounted now. Raises nothing for a path
+    without a device: it may be on its way, or unloaded. Raises DroverError for one that cannot be opened.
+    """
+    host = open_host(migration.spec.source)
+    found: dict[str, str] = {}
+    words = []
+    try:
+        for path in paths:
+            label = DeviceFolder(host, path).read()
+            if label is None:
+                words.append(f"no transport device is at {path} now: what is on its way is waited for")
+            else:
+                found[label.id] = path
+                before = migration.facts.device_paths.get(label.id)
+                if before not in (None, path):
+                    words.append(f"device {label.label}: it is at {path} now, not at {before}")
+    finally:
+        host.close()
+    uses = DeviceStore(store.folder).uses(migration.id)
+    given = [path for device, path in found.items() if not uses.get(device, Use.PLANNED).ended]
+    if given:
+        add_devices(store, migration, given)
+    return words
+
+
 def _opened(status: EngineStatus, device: str) -> Literal["running", "full", "failed"] | None:
     known = status.devices.get(device)
     if known is None or known.purpose != "load" or known.state not in ("running", "full", "failed"):
