@@ -64,6 +64,8 @@ pub struct Damage {
     pub offset: u64,
     /// How many bytes.
     pub bytes: u64,
+    /// The migration whose VDISK it is, if that is known.
+    pub migration: Option<String>,
     /// The VDISK, if that is known.
     pub vdisk: Option<String>,
     /// Its chunk, if that is known.
@@ -83,7 +85,7 @@ pub struct LoadStatus {
     pub vdisk: String,
     /// Bytes of the VDISK.
     pub size: u64,
-    /// Chunks seen so far.
+    /// Chunks seen so far, but those that an older load of the migration has too.
     pub chunks: u64,
 }
 
@@ -128,20 +130,21 @@ impl DeviceStatus {
         }
     }
 
-    pub(crate) fn note_chunk(&mut self, found: &Found<'_>) {
+    /// `first`: the chunk was in no load of this migration's VDISK before.
+    pub(crate) fn note_chunk(&mut self, found: &Found<'_>, first: bool) {
         match found.is_place {
             true => self.places += 1,
             false => self.blocks += 1,
         }
         let (subject, load) = (found.subject, hex(&found.subject.load));
         match self.loads.iter_mut().find(|known| known.load == load) {
-            Some(known) => known.chunks += 1,
+            Some(known) => known.chunks += u64::from(first),
             None => self.loads.push(LoadStatus {
                 load,
                 migration: subject.migration.clone(),
                 vdisk: subject.vdisk.clone(),
                 size: subject.size,
-                chunks: 1,
+                chunks: u64::from(first),
             }),
         }
     }

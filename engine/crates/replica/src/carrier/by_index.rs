@@ -71,10 +71,10 @@ impl<'a> Rest<'a> {
             walk.passed(end.saturating_sub(self.behind));
             self.behind = self.behind.max(end);
             let mut chunks = frame.first..frame.first.saturating_add(frame.count);
-            // Of a VDISK that nobody described it is told that it is damaged.
-            let wanted = subjects
-                .get(&frame.vdisk)
-                .is_none_or(|subject| chunks.any(|chunk| walk.wants(subject, chunk)));
+            // Of a VDISK that nobody described, or that is not so long, it is told that it is damaged.
+            let wanted = subjects.get(&frame.vdisk).is_none_or(|subject| {
+                chunks.end > subject.chunks() || chunks.any(|chunk| walk.wants(subject, chunk))
+            });
             if frame.has_content() && wanted {
                 batch.push(frame);
             }
@@ -158,16 +158,18 @@ impl Contents {
                     let place = (pack.number(), frame.offset, bytes);
                     self.entry(walk, subjects, decoded, place)?;
                 }
-                Err(why) => walk.damaged(Damage {
-                    pack: pack.number(),
-                    offset: frame.offset,
-                    bytes,
-                    vdisk: subjects
-                        .get(&frame.vdisk)
-                        .map(|subject| subject.vdisk.clone()),
-                    chunk: Some(frame.first),
-                    why,
-                }),
+                Err(why) => {
+                    let subject = subjects.get(&frame.vdisk);
+                    walk.damaged(Damage {
+                        pack: pack.number(),
+                        offset: frame.offset,
+                        bytes,
+                        migration: subject.map(|subject| subject.migration.clone()),
+                        vdisk: subject.map(|subject| subject.vdisk.clone()),
+                        chunk: Some(frame.first),
+                        why,
+                    });
+                }
             }
         }
         Ok(())

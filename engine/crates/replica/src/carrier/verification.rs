@@ -3,6 +3,7 @@
 use super::{Contents, Damage, DeviceStatus, Found, Subject, Walk};
 use crate::lock;
 use device::{DeviceId, DeviceKey};
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,23 @@ pub struct Verification {
 struct Reader {
     status: Arc<Mutex<DeviceStatus>>,
     stop: CancellationToken,
+    /// A bit for each chunk that was found, of each VDISK of each migration.
+    found: HashMap<(String, String), Vec<u64>>,
+}
+
+impl Reader {
+    /// Notes a chunk; whether it is the first time.
+    fn is_first(&mut self, subject: &Subject, chunk: u32) -> bool {
+        let whose = (subject.migration.clone(), subject.vdisk.clone());
+        let bits = self.found.entry(whose).or_default();
+        let (word, bit) = (chunk as usize / 64, 1 << (chunk % 64));
+        if word >= bits.len() {
+            bits.resize(word + 1, 0);
+        }
+        let first = bits[word] & bit == 0;
+        bits[word] |= bit;
+        first
+    }
 }
 
 impl Verification {
@@ -29,6 +47,7 @@ impl Verification {
         let mut reader = Reader {
             status: status.clone(),
             stop: stop.clone(),
+            found: HashMap::new(),
         };
         std::thread::Builder::new()
             .name("verify".into())
@@ -54,7 +73,8 @@ impl Walk for Reader {
     }
 
     fn found(&mut self, found: Found<'_>) {
-        lock(&self.status).note_chunk(&found);
+        let first = self.is_first(found.subject, found.chunk);
+        lock(&self.status).note_chunk(&found, first);
     }
 
     fn damaged(&mut self, damage: Damage) {

@@ -156,6 +156,7 @@ impl Job {
                 continue;
             };
             let mut again = Vec::new();
+            let mut writes = Vec::new();
             let mut answers = granted.answers.into_iter();
             for (chunk, raw) in chunks {
                 match answers.next().unwrap_or(Answer::Unwanted) {
@@ -163,14 +164,18 @@ impl Job {
                     Answer::NotNow => again.push((chunk, raw)),
                     Answer::Write(permit) => {
                         let (attachment, raw_again) = (attachment.clone(), raw.clone());
-                        // A task of its own, since this one may be cancelled at any moment.
+                        // A task of its own, since this one may be cancelled at any moment; and all
+                        // at once, since one write alone keeps no disk busy.
                         let write =
                             async move { attachment.unload(permit, chunk, raw_again).await };
-                        match tokio::spawn(write).await {
-                            Ok(true) => lock(&self.status).unloaded_chunks += 1,
-                            _ => again.push((chunk, raw)),
-                        }
+                        writes.push((chunk, raw, tokio::spawn(write)));
                     }
+                }
+            }
+            for (chunk, raw, write) in writes {
+                match write.await {
+                    Ok(true) => lock(&self.status).unloaded_chunks += 1,
+                    _ => again.push((chunk, raw)),
                 }
             }
             chunks = again;
@@ -289,7 +294,7 @@ impl Walk for Reader {
         let Some(vdisk) = self.vdisk(found.subject) else {
             return;
         };
-        lock(&self.job.status).note_chunk(&found);
+        lock(&self.job.status).note_chunk(&found, true);
         let chunk = Chunk {
             vdisk,
             load: found.subject.load,
