@@ -120,6 +120,29 @@ BY_SCHEMA: dict[str, Any] = {
             {"site": "alpha", "fresh": True, "synced_at": 1764549500.0, "gone_since": None, "reason": None},
         ],
     },
+    "Timeline": {
+        "plan": "berlin-to-munich",
+        "at": _AT,
+        "link_rate": 25e6,
+        "link_known": True,
+        "end": _AT + 5400.0,
+        "rows": [
+            {
+                "name": "database",
+                "group": True,
+                "vms": [{"vm": "db1", "migration": "m-5f0c21ab", "basis": "forecast", "wire_bytes": 4831838208.0}],
+                "after": [],
+                "priority": 0,
+                "pin": None,
+                "state": "waiting",
+                "begin": _AT,
+                "copied": _AT + 1800.0,
+                "cutover": _AT + 5390.0,
+                "end": _AT + 5400.0,
+                "waits_for": "host berlin has 2 of 2",
+            }
+        ],
+    },
     "MigrationStory": {
         **_MIGRATION, "spec": _SPEC, "history": [{"at": _AT, "kind": "state", "text": "planned"}],
     },
