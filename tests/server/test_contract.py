@@ -33,7 +33,7 @@ def test_every_answer_is_as_the_document_says(served: Served) -> None:
         if operation.query or operation.body:
             every |= operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
         examples = settings(
-            max_examples=15, deadline=None, derandomize=True, database=None,
+            max_examples=15, derandomize=True, database=None,
             suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate],
         )  # fmt: skip
         examples(given(case=every)(send))()

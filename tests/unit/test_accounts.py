@@ -223,7 +223,7 @@ def test_guesses_made_at_once_through_several_servers_are_counted_each(
         accounts.log_in("ann", PASSWORD, source=HERE)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tries=st.lists(st.tuples(st.booleans(), st.sampled_from([1.0, 400.0, LOCKED_FOR])), max_size=12))
 def test_the_lock_is_as_the_rule_says(
     tmp_path_factory: pytest.TempPathFactory, tries: list[tuple[bool, float]]

@@ -171,7 +171,7 @@ worlds = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(worlds)
 def test_in_any_world_keys_are_unique_and_stay(world: World) -> None:
     held = conditions(world, NOW)

@@ -169,7 +169,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     texts=st.lists(st.text(st.characters(), max_size=8), min_size=4, max_size=4),
     detail=st.dictionaries(st.text(max_size=5), VALUES, max_size=3),

@@ -28,7 +28,7 @@ def entries(draw: st.DrawFn) -> LimitedHours:
     return LimitedHours.model_validate({**draw(some_hours()).model_dump(), "limit": limit})
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(entries(), max_size=3), st.none() | st.just(BASE), INSTANT)
 def test_the_limit_is_that_of_the_last_entry_that_holds(
     schedule: list[LimitedHours], base: int | None, instant: int
@@ -40,7 +40,7 @@ def test_the_limit_is_that_of_the_last_entry_that_holds(
     assert limit_at(base, schedule, instant) == (holding[-1] if holding else base)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(-400, 400), st.sampled_from(["2026-03-29", "2026-10-25", "2026-06-07"]))
 def test_a_night_ends_when_the_clock_says_so_though_clocks_change_in_it(minutes: int, day: str) -> None:
     night = LimitedHours.model_validate({**OFFICE, "days": ["sat"], "from": "22:00", "to": "04:00", "limit": "off"})

@@ -213,7 +213,7 @@ def test_a_vm_without_a_group_waits_for_nobody(data: Path) -> None:
 PLACES = st.sampled_from([None, None, "stopping", "leaving"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(failures=st.lists(PLACES, min_size=2, max_size=4))
 def test_wherever_members_fail_all_end_on_the_same_side(
     tmp_path_factory: pytest.TempPathFactory, failures: list[str | None]

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drover.estimator.content import (
@@ -54,20 +54,17 @@ def test_two_percent_takes_about_2400_chunks_and_a_small_vdisk_fewer() -> None:
         chunks_needed(0)
 
 
-@settings(deadline=None)
 @given(st.floats(0.001, 0.5), st.integers(0, 10**7))
 def test_more_chunks_than_there_are_are_never_needed(precision: float, population: int) -> None:
     assert 0 <= chunks_needed(precision, population) <= min(population, chunks_needed(precision))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 5000), st.dictionaries(st.sampled_from("abcd"), st.integers(0, 10**6)))
 def test_each_vdisk_gets_its_part_and_no_more_than_it_has(total: int, populations: dict[str, int]) -> None:
     parts = divide(total, populations)
     assert all(min(100, size) <= parts[name] <= size for name, size in populations.items())
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3000), st.data())
 def test_wilson_holds_the_value_and_stays_within_0_and_1(count: int, data: st.DataObject) -> None:
     seen = data.draw(st.integers(0, count))
@@ -76,7 +73,6 @@ def test_wilson_holds_the_value_and_stays_within_0_and_1(count: int, data: st.Da
     assert found.low < found.high
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(1, 100)), min_size=1, max_size=60), st.floats(0, 1))
 def test_intervals_hold_the_value_and_vanish_when_all_was_read(pairs: list[tuple[float, float]], taken: float) -> None:
     parts = [(part * whole, whole) for part, whole in pairs]
@@ -101,7 +97,6 @@ def test_shares_and_ratios_hold_the_truth_about_95_times_of_100() -> None:
     assert held["share"] >= 89 and held["ratio"] >= 89, held
 
 
-@settings(deadline=None)
 @given(HASHES, st.integers(2, 4))
 def test_pairs_and_triples_are_right_on_the_average_over_all_samples(everything: list[str], taken: int) -> None:
     taken = min(taken, len(everything))
@@ -118,7 +113,6 @@ def test_pairs_and_triples_are_right_on_the_average_over_all_samples(everything:
         assert statistics.fmean(triples) == pytest.approx(true_triples)
 
 
-@settings(deadline=None)
 @given(HASHES, HASHES)
 def test_pairs_on_two_vdisks_are_right_on_the_average_too(one: list[str], other: list[str]) -> None:
     true = sum(a == b for a, b in itertools.combinations(one + other, 2))
@@ -131,7 +125,6 @@ def test_pairs_on_two_vdisks_are_right_on_the_average_too(one: list[str], other:
     assert statistics.fmean(found) == pytest.approx(true)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 20), st.integers(2, 9))
 def test_what_occurs_equally_often_is_found_exactly_when_all_is_read(single: int, groups: int, copies: int) -> None:
     hashes = [f"one-{i}" for i in range(single)] + [f"many-{i}" for i in range(groups)] * copies
@@ -152,7 +145,6 @@ def test_duplicates_hold_the_truth_and_say_how_little_is_known_when_none_is_seen
     assert none.value == none.low == 0 and none.high == 1
 
 
-@settings(deadline=None)
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 4), st.integers(1, 5))
 def test_what_is_elsewhere_is_found_exactly_when_all_is_read(alone: int, common: int, here: int, copies: int) -> None:
     own = [f"own-{i}" for i in range(alone)] + [f"both-{i}" for i in range(common)] * here

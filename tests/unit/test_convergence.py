@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drover.platforms.libvirt.power import limited
@@ -63,7 +63,6 @@ def bearable(world: World) -> float:
     return world.room / (EPOCH_SECONDS + world.room / world.capacity) / world.amplification
 
 
-@settings(deadline=None)
 @given(worlds)
 def test_it_slows_to_what_fits_and_no_further(world: World) -> None:
     control = WriteLimit(floor=FLOOR)
@@ -77,14 +76,12 @@ def test_it_slows_to_what_fits_and_no_further(world: World) -> None:
         assert min(written) >= min(0.85 * bearable(world), world.demand) or min(written) <= FLOOR
 
 
-@settings(deadline=None)
 @given(worlds)
 def test_steps_are_small(world: World) -> None:
     written = world.run(WriteLimit(floor=FLOOR), 60)
     assert all(after >= 0.79 * before for before, after in pairwise(written))
 
 
-@settings(deadline=None)
 @given(worlds)
 def test_it_lets_go_when_it_converges(world: World) -> None:
     control = WriteLimit(floor=FLOOR)
@@ -105,7 +102,6 @@ def test_epochs_of_the_writes_that_fit_do_fit(world: World) -> None:
     assert size <= world.room * 1.1
 
 
-@settings(deadline=None)
 @given(st.floats(1, 30), st.floats(0.05, 0.9))
 def test_the_target_time_is_met_if_it_can_be(excess: float, share: float) -> None:
     world = World(demand=10e6, amplification=8, capacity=80e6 / excess, left=100e9)

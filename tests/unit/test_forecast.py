@@ -80,7 +80,7 @@ def test_a_group_is_down_and_done_together() -> None:
     assert (small.duration, small.downtime) == (large.duration, large.downtime)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     content=st.floats(0, 1e13), rate=st.floats(1e5, 1e10), cover=st.floats(1e6, 1e10),
     write=st.floats(0, 1e9), hot=st.floats(1, 1e12), together=st.booleans(),

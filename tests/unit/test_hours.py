@@ -49,7 +49,7 @@ def quiet(one: Hours, instant: float) -> bool:
     return len(set(days)) == 1
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(some_hours(), INSTANT)
 def test_an_instant_is_in_the_window_if_the_clock_on_the_wall_says_so(one: Hours, instant: int) -> None:
     if not quiet(one, instant):
@@ -60,7 +60,7 @@ def test_an_instant_is_in_the_window_if_the_clock_on_the_wall_says_so(one: Hours
     assert span.ends > instant
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(some_hours(), INSTANT)
 def test_spans_are_in_order_and_do_not_overlap_whatever_the_clocks_do(one: Hours, instant: int) -> None:
     found = spans(one, instant)
@@ -68,7 +68,7 @@ def test_spans_are_in_order_and_do_not_overlap_whatever_the_clocks_do(one: Hours
     assert all(span.begins < span.ends for span in found)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(CLOCK, CLOCK, CLOCK, ZONES, INSTANT)
 def test_hours_that_follow_each_other_leave_no_gap(a: str, b: str, c: str, zone: str, instant: int) -> None:
     first, second, third = sorted({a, b, c, "06:00", "12:00", "18:00"})[:3]

@@ -200,7 +200,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> InventoryStore:
     return InventoryStore(tmp_path_factory.mktemp("inventory"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(names=st.lists(_NAMES, max_size=12, unique=True), pattern=_NAMES, limit=st.integers(1, 5))
 def test_parts_together_are_all_that_match(shared: InventoryStore, names: list[str], pattern: str, limit: int) -> None:
     store = shared

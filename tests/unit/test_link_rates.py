@@ -49,7 +49,7 @@ def test_a_steady_rate_is_found_exactly(rate: float, width: float) -> None:
     assert found.low <= found.value <= found.high
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), spread=st.floats(0.01, 0.3), count=st.integers(4, 30))
 def test_the_interval_holds_the_truth_about_95_times_of_100(seed: int, spread: float, count: int) -> None:
     dice = random.Random(seed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drover.errors import DroverError, InputError
@@ -215,7 +215,6 @@ def test_only_windows_that_come_twice_are_worth_a_bitmap() -> None:
     assert windows(float("inf"))[-1] == 3600
 
 
-@settings(deadline=None)
 @given(st.sampled_from((1.0, 10.0, 60.0, 600.0)), st.integers(0, 2**32))
 def test_a_window_is_recorded_at_its_ages_and_cleared_at_its_end(length: float, seed: int) -> None:
     chance = random.Random(seed)

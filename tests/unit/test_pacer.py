@@ -76,7 +76,7 @@ guests = st.builds(
     seed=st.integers(0, 1 << 32),
 )
 # Chance decides what a p99 of few requests says: the same examples each time, so that the verdict is the same.
-usual = settings(max_examples=15, deadline=None, derandomize=True)
+usual = settings(max_examples=15, derandomize=True)
 # A p99 of some hundred requests is off by a few percent by chance: less than +30 % is not asked of so few.
 budgets = st.builds(LatencyBudget, share=st.floats(0.3, 2))
 

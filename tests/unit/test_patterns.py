@@ -76,7 +76,7 @@ def test_weekdays_take_two_weeks() -> None:
     assert any("most on Fridays" in words for words in found.words)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.floats(0, 1e9))
 def test_an_even_load_and_nothing_have_no_pattern(rate: float) -> None:
     found = patterns([observed(3, {}, usual=rate)], UTC)

@@ -73,7 +73,7 @@ def test_what_cannot_be_pinned_is_refused() -> None:
     assert "by hand" in str(refused.value.remedy)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(plans(), st.sampled_from([LATE, Pin(position=9, not_before="2026-12-05 22:00Z"), None]), st.data())
 def test_every_plan_can_be_pinned_and_says_the_rest_as_before(
     fields: dict[str, Any], pin: Pin | None, data: st.DataObject

@@ -296,7 +296,7 @@ def draw_some(draw: st.DrawFn, more: dict[str, Any]) -> dict[str, Any]:
     return draw(st.fixed_dictionaries({}, optional={**aims, **more}))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(plans())
 def test_a_plan_that_is_written_is_read_as_the_same(fields: dict[str, Any]) -> None:
     plan = Plan.model_validate(fields)
@@ -308,7 +308,6 @@ def test_a_plan_that_is_written_is_read_as_the_same(fields: dict[str, Any]) -> N
         assert list(SCHEMA.iter_errors(text)) == []
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(), st.text(alphabet="{}[]:-*&!#\"' \nabvms1")))
 def test_whatever_is_in_a_file_the_error_is_ours(text: str) -> None:
     with pytest.raises(InputError):

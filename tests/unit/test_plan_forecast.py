@@ -117,7 +117,7 @@ def orders(draw: st.DrawFn) -> tuple[list[Machine], Order]:
     return machines, order(*bunches, at_once=draw(st.integers(1, 6)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(orders())
 def test_nobody_begins_too_early_and_never_too_many(drawn: tuple[list[Machine], Order]) -> None:
     machines, planned = drawn

@@ -199,7 +199,7 @@ def broken(jobs: list[Job], slots: list[Slot], of: World) -> list[str]:
     return wrong
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(worlds())
 def test_no_order_of_all_is_much_better_and_no_rule_is_broken(drawn: tuple[list[Job], World]) -> None:
     jobs, of = drawn
@@ -212,7 +212,7 @@ def test_no_order_of_all_is_much_better_and_no_rule_is_broken(drawn: tuple[list[
     assert solve(jobs, of) == solution
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(worlds(most_jobs=9))
 def test_many_jobs_break_no_rule_either(drawn: tuple[list[Job], World]) -> None:
     jobs, of = drawn

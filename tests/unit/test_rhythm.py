@@ -64,7 +64,7 @@ def test_the_day_of_the_week_counts_when_two_weeks_were_seen() -> None:
         assert Rhythm(found, (monday, monday + 60), friday, UTC).factor(None, 60) == pytest.approx(factor)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0, 23.99) | st.none(), st.floats(0, math.inf), st.floats(0, 1e5), st.floats(0, 1e9))
 def test_it_is_a_factor_whatever_is_asked_and_1_of_an_even_load(
     hour: float | None, seconds: float, length: float, rate: float

@@ -53,7 +53,7 @@ def test_a_real_and_a_simulated_site_do_not_go_together(store: MigrationStore) -
         check(Spec(vm="x", source=SOURCE, destination="qemu:///system"), store)
 
 
-@settings(derandomize=True, database=None, max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(derandomize=True, database=None, max_examples=25, suppress_health_check=list(HealthCheck))
 @given(number=st.integers(0, 39), deaths=st.lists(st.tuples(st.sampled_from(_CALLS), st.integers(1, 6)), max_size=4))
 def test_no_write_is_lost_and_one_copy_runs_whatever_dies(
     store: MigrationStore, number: int, deaths: list[tuple[str, int]]
