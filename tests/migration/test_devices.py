@@ -292,7 +292,8 @@ def test_a_device_that_is_pulled_out_goes_on_and_a_power_cycle_on_the_way_costs_
 def test_a_full_device_another_that_is_lost_and_those_that_nobody_expects(
     make_vm: Callable[..., Vm], make_disk: Callable[..., Disk], lab: Lab, tmp_path: Path
 ) -> None:
-    vm, small = make_vm(pattern="random", size=192 << 20), make_disk("usb1", 40 << 20, kind="exfat")
+    # Slow, so that it has not written all anew that is on the device when that is forgotten.
+    vm, small = make_vm(pattern="random", rate=5, size=192 << 20), make_disk("usb1", 40 << 20, kind="exfat")
     process = by_road(vm, small)
     full = process.wait_for(lambda event: "no device has room for" in (event.get("text") or ""))
     assert f"drover resume {full['migration']} --device PATH" in full["text"]

@@ -56,7 +56,7 @@ class Sites:
             vdisks=(vdisk,), networks=(),
         )  # fmt: skip
 
-    def plan(self, store: MigrationStore, spec: Spec, report: Report) -> Migration:
+    def plan(self, store: MigrationStore, spec: Spec, report: Report, **_: object) -> Migration:
         if spec.vm in self.gone:
             raise PlatformError("it is gone")
         return store.add(spec, Facts(uuid=f"uuid-{spec.vm}", device_paths=report.devices))
